@@ -203,7 +203,7 @@ def fits_by_zone(times: Int64Array, hours: Hours) -> list[Fit]:
     """
     zones = [fit.zone for fit in _by_zones(times[:0], hours, hours.schedule)]
     possible = [z for z in zones if not has_rows_on_weekends(in_utc(times, z), hours)]
-    for schedule in (hours.schedule, _longest(hours)):
+    for schedule in (hours.schedule, longest(hours)):
         fits = [_fit(times, zone, hours, schedule) for zone in possible or zones]
         if any(one.is_good for one in fits):
             break
@@ -213,7 +213,7 @@ def fits_by_zone(times: Int64Array, hours: Hours) -> list[Fit]:
 def fit_in_utc(times: Int64Array, hours: Hours) -> Fit:
     """How times in UTC seconds fit the sessions; if badly, with extended hours."""
     regular = _fit(times, "UTC", hours, hours.schedule)
-    return regular if regular.is_good else _fit(times, "UTC", hours, _longest(hours))
+    return regular if regular.is_good else _fit(times, "UTC", hours, longest(hours))
 
 
 def has_rows_on_weekends(times: Int64Array, hours: Hours) -> bool:
@@ -227,7 +227,7 @@ def has_rows_on_weekends(times: Int64Array, hours: Hours) -> bool:
 
 def are_on_weekends(times: Int64Array, hours: Hours) -> BoolArray:
     """Which rows lie there."""
-    opens, closes, *_ = _longest(hours).columns
+    opens, closes, *_ = longest(hours).columns
     apart = opens[1:] - closes[:-1] >= DAY_S
     begins, ends = closes[:-1][apart] + _EDGE_S, opens[1:][apart] - _EDGE_S
     place = np.searchsorted(begins, times, side="right") - 1
@@ -245,7 +245,7 @@ def reach_both_ends(times: Int64Array, hours: Hours) -> bool:
     opens and closes of weeks count. `times`: UTC seconds.
     """
     is_regular = _fit(times, "UTC", hours, hours.schedule).is_good
-    opens, closes, *_ = (hours.schedule if is_regular else _longest(hours)).columns
+    opens, closes, *_ = (hours.schedule if is_regular else longest(hours)).columns
     apart = opens[1:] - closes[:-1] >= DAY_S
     if _is_long(hours.schedule) and apart.any():
         opens, closes = opens[1:][apart], closes[:-1][apart]
@@ -253,7 +253,7 @@ def reach_both_ends(times: Int64Array, hours: Hours) -> bool:
     return bool(_least_apart(opens, times) <= _NEAR_S and _least_apart(closes, ends) <= _NEAR_S)
 
 
-def _longest(hours: Hours) -> Schedule:
+def longest(hours: Hours) -> Schedule:
     """The sessions with the hours before and after them, where there are such."""
     is_whole = hours.has_extended_hours or _is_long(hours.schedule)
     return hours.schedule if is_whole else _with_extended_hours(hours.schedule)
@@ -278,7 +278,7 @@ def are_named_by_start(times: Int64Array, hours: Hours) -> bool:
     Or so it is with extended hours. False: it is not, or the sessions do not show it. `times` as in
     `misfit`.
     """
-    return any(_begin_at_opens(times, one) for one in (hours.schedule, _longest(hours)))
+    return any(_begin_at_opens(times, one) for one in (hours.schedule, longest(hours)))
 
 
 def _begin_at_opens(times: Int64Array, schedule: Schedule) -> bool:

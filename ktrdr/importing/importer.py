@@ -143,7 +143,9 @@ class Importer:
         if timeframe.is_daily:
             offsets = rows[:, OFFSET].astype(np.int64) if said.has_offsets else None
             schedule = hours.schedule if hours else None
-            meaning: TimeMeaning | DayRule = day_rule_of(name, times, offsets, schedule)
+            meaning: TimeMeaning | DayRule = day_rule_of(
+                name, times, offsets, schedule, never_closes=instrument.sec_type == "CRYPTO"
+            )
             rules = Rules(
                 name, timeframe, meaning, self._now, instrument.sec_type, None, schedule, volume
             )

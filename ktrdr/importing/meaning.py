@@ -26,7 +26,7 @@ from ktrdr.completeness.file_fit import (
 )
 from ktrdr.errors import NotUnderstood
 from ktrdr.importing.columns import Stamp
-from ktrdr.importing.other_clock import refuse_other_clock
+from ktrdr.importing.other_clock import refuse_likely_ends, refuse_other_clock
 from ktrdr.importing.zone_clocks import local_clock
 from ktrdr.market.sessions import Int64Array, Schedule
 from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S, Timeframe
@@ -34,6 +34,7 @@ from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S, Timeframe
 _LEAST_ROWS = 20
 """Fewer rows show no zone."""
 _HALF = 0.5
+_FRIDAY, _SUNDAY = 4, 6
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,12 @@ def _stamp(
         what = f"{name}: by the sessions its times are the {shown.value}s of bars"
         hint = f"--stamp {shown.value}, if that is right"
         raise NotUnderstood(f"{what}, and not the {said.stamp.value}s", hint=hint)
+    if (
+        said.stamp is Stamp.START
+        and not said.is_stamp_given
+        and hours.timeframe is not Timeframe.H4
+    ):
+        refuse_likely_ends(name, utc, hours)
     return said.stamp, said.stamp_by
 
 
@@ -281,12 +288,32 @@ class DayRule:
 
 
 def day_rule_of(
-    name: str, times: Int64Array, offsets: Int64Array | None, schedule: Schedule | None
+    name: str,
+    times: Int64Array,
+    offsets: Int64Array | None,
+    schedule: Schedule | None,
+    *,
+    never_closes: bool = False,
 ) -> DayRule:
     """The rule for the days of daily bars; `times` in UTC seconds, or as if they were UTC.
 
-    NotUnderstood: their hours say no day.
+    `never_closes`: its market does not, and days are those of UTC. NotUnderstood: their hours say
+    no day.
     """
+    if never_closes and (times % DAY_S).any():
+        what = f"{name}: its days do not begin at 00:00 UTC, as those of its market do"
+        raise NotUnderstood(what, hint="import its hours instead, or leave the file out")
+    rule = _day_rule(name, times, offsets, schedule)
+    if not never_closes:
+        written = times if offsets is None else times + offsets
+        days = local_clock(times, rule.zone) if rule.zone else written
+        _refuse_evenings(name, days)
+    return rule
+
+
+def _day_rule(
+    name: str, times: Int64Array, offsets: Int64Array | None, schedule: Schedule | None
+) -> DayRule:
     written = times if offsets is None else times + offsets
     if not (written % DAY_S).any():
         return DayRule("", "the date as written")
@@ -297,6 +324,17 @@ def day_rule_of(
         return on_clock
     what = f"{name}: its daily bars have times of day that say no trading day"
     raise NotUnderstood(what, hint="write the trading day alone in a copy, and import that")
+
+
+def _refuse_evenings(name: str, days: Int64Array) -> None:
+    """Refuse days with Sundays and without Fridays, or with times of day on Sundays."""
+    weekdays = (days // DAY_S + 3) % 7
+    on_sundays = weekdays == _SUNDAY
+    has_clocks = (days[on_sundays] % DAY_S).any()
+    if on_sundays.any() and (has_clocks or not (weekdays == _FRIDAY).any()):
+        what = f"{name}: {on_sundays.sum():,} of {len(days):,} days are of a weekend"
+        hint = "its days may be named by the evening before: name the trading days in a copy"
+        raise NotUnderstood(what, hint=hint)
 
 
 def _on_clock(times: Int64Array, schedule: Schedule) -> DayRule | None:

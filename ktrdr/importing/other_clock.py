@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ktrdr.completeness.file_fit import Hours, fit_in_utc, fits_by_zone
+from ktrdr.completeness.file_fit import Hours, fit_in_utc, fits_by_zone, longest
+from ktrdr.completeness.gaps import among
 from ktrdr.errors import NotUnderstood
 from ktrdr.market.sessions import Int64Array
 
@@ -29,3 +30,15 @@ def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Ho
     )
     hint = "correct the offsets in a copy, and import that; if they are right: --zone UTC"
     raise NotUnderstood(what, hint=hint)
+
+
+def refuse_likely_ends(name: str, utc: Int64Array, hours: Hours) -> None:
+    """Refuse starts of bars of which none is at an open of the sessions, and some at a close.
+
+    So it is with the ends of bars, and a few sessions show no more. NotUnderstood.
+    """
+    for schedule in (hours.schedule, longest(hours)):
+        opens, closes, *_ = schedule.columns
+        if among(closes, utc).any() and not among(opens, utc).any():
+            what = f"{name}: no row is at the open of a session, and some are at the close"
+            raise NotUnderstood(what, hint="say which they are: --stamp end, or --stamp start")

@@ -17,6 +17,10 @@ _METATRADER = re.compile(r"(.+_(?:[MH]\d{1,2}|Daily|D1))_\d{8,12}(?:_\d{8,12})?"
 _ENDINGS = re.compile(r"(?:\.(?:csv|txt|tsv|tab|gz|zip))+$", re.IGNORECASE)
 
 
+_YEAR = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])?|2100")
+"""A year, or a month of one: in the folder of a symbol it is none itself."""
+
+
 class Named(NamedTuple):
     """What is known of a series without its rows."""
 
@@ -37,7 +41,7 @@ def name_of(path: str, symbols: Collection[str]) -> Named | None:
         few = ", ".join(sorted(symbols)[:5])
         hint = "write the rows of each symbol into a file of its own, and import these"
         raise MalformedFile(f"{name}: it has bars of several symbols: {few}", hint=hint)
-    named = _by_path(path)
+    named = _without_years(path, _by_path(path))
     inside = next((_by_symbol(symbol) for symbol in symbols), None)
     if named is None or inside is None:
         if named is not None and (other := next(filter(_is_other(named), symbols), None)):
@@ -63,6 +67,17 @@ def _is_other(named: Named) -> Callable[[str], bool]:
         return text.isupper() and wanted not in parts
 
     return is_other
+
+
+def _without_years(path: str, named: Named | None) -> Named | None:
+    """`AMZN/2026_1d.csv` is of AMZN, that in `amzn` of nothing certain; else as it is named."""
+    folder = path.rpartition("/")[0].rpartition("/")[2]
+    if named is None or not _YEAR.fullmatch(named.symbol):
+        return named
+    found = proper_symbol(folder)
+    if found is None or _YEAR.fullmatch(found.symbol):
+        return named
+    return Named(found.symbol, named.timeframe, found.is_coin) if folder.isupper() else None
 
 
 def _shown(named: Named) -> str:

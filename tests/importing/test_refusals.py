@@ -277,6 +277,23 @@ REFUSED = {
         + "30/11/2026,downloaded\n",
         "day first, or the month", "dates=day-first",
     ),
+    "evenings before the days of a week": (
+        "EURUSD_1d.csv",
+        table(
+            DAYS[3:7],
+            lambda t, o, h, lo, c, v: f"{t - timedelta(hours=20 + 6)},{o},{h},{lo},{c},{v}"
+            .replace("+00:00", ""),
+            HEADER,
+        ),
+        "days are of a weekend", "the evening before",
+    ),
+    "two days of ends under the store's header": (
+        "AAPL_1m.csv", utc_rows([(b[0] + M1, *b[1:]) for b in OCTOBER[:780]]),
+        "no row is at the open", "--stamp end",
+    ),
+    "a year in a folder that may be a symbol": (
+        "amzn/2026_1day.csv", utc_rows(DAYS), "neither its name", "--to"
+    ),
     "days on Sundays": (
         "AAPL_1d.csv",
         utc_rows([(b[0] - timedelta(days=1), *b[1:]) for b in DAYS]),
@@ -288,9 +305,9 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_it_is_refused_with_what_to_do(tmp_path, kind):
     name, text, what, hint = REFUSED[kind]
-    path = tmp_path / name
+    path = tmp_path / name.rpartition("/")[2]
     path.write_bytes(text.encode("latin-1" if name.endswith("gz") else "utf-8"))
-    found = imported(tmp_path / "store", path)
+    found = imported(tmp_path / "store", path, name)
     assert found.error is not None
     assert what in found.error.message
     assert hint in found.error.hint
@@ -359,6 +376,27 @@ def test_extended_hours_in_utc_are_taken_as_they_are(tmp_path, length):
     path.write_text(utc_rows(bars))
     assert imported(tmp_path / "store", path).error is None
     assert read(tmp_path / "store" / path.name) == bars
+
+
+@pytest.mark.parametrize("hour", [0, 16])
+def test_days_of_coins_begin_at_midnight_in_utc(tmp_path, hour):
+    path, store = tmp_path / "BTC_1d.csv", tmp_path / "store"
+    days = [(DAYS[0][0] + timedelta(days=n), *bar[1:]) for n, bar in enumerate(DAYS)]
+    path.write_text(utc_rows([(b[0] + timedelta(hours=hour), *b[1:]) for b in days]))
+    store.mkdir()
+    (store / "instruments.toml").write_text('[BTC]\nsec_type = "CRYPTO"\n')
+    found = imported(store, path)
+    if hour:
+        assert "do not begin at 00:00 UTC" in found.error.message
+    else:
+        assert read(store / "BTC_1d.csv") == days
+
+
+def test_a_year_in_the_folder_of_a_symbol_is_no_symbol(tmp_path):
+    path = tmp_path / "2026_1day.csv"
+    path.write_text(utc_rows(DAYS))
+    assert imported(tmp_path / "store", path, "AMZN/2026_1day.csv").error is None
+    assert read(tmp_path / "store/AMZN_1d.csv") == DAYS
 
 
 LONG_BARS = {
