@@ -34,6 +34,8 @@ from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S, Timeframe
 _LEAST_ROWS = 20
 """Fewer rows show no zone."""
 _HALF = 0.5
+_USUAL_ZONES = ("UTC", "America/New_York", "Europe/London", "Europe/Berlin", "America/Chicago")
+"""Others are not proposed."""
 _FRIDAY, _SUNDAY = 4, 6
 
 
@@ -205,19 +207,31 @@ def _zone(
     if not best.is_good:
         what = (
             f"{name}: its times say no zone, and fit the sessions in none: at most "
-            f"{best.inside} of {best.rows} rows, as {best.zone}"
+            f"{best.inside} of {best.rows} rows"
         )
-        raise NotUnderstood(what, hint=f"is it this contract? If so, say which: --zone {best.zone}")
+        raise NotUnderstood(what, hint="is it this contract? If so, say its zone: --zone NAME")
     rivals = [one for one in _others(times, fits, best) if not best.is_much_better(one)]
     if rivals:
-        zones = [best.zone, *(one.zone for one in rivals)]
+        zones = _usual_first([best.zone, *(one.zone for one in rivals)], hours)
         more = f" and {len(zones) - 4} more" if len(zones) > 4 else ""
         what = f"{name}: its times say no zone, and fit several: {', '.join(zones[:4])}{more}"
-        raise NotUnderstood(what, hint=f"say which: --zone {best.zone}")
+        raise NotUnderstood(what, hint=_hint_on_zone(zones[0], hours))
     if not reach_both_ends(in_utc(times, best.zone), hours):
         what = f"{name}: its times say no zone, and no row is near the open or the close"
-        raise NotUnderstood(what, hint=f"say which: --zone {best.zone}, if it is that")
+        raise NotUnderstood(what, hint=_hint_on_zone(best.zone, hours))
     return best.zone, f"fits {best.inside:,} of {best.rows:,} rows, no other does", ()
+
+
+def _usual_first(zones: Sequence[str], hours: Hours) -> list[str]:
+    """The exchange's own and the commonest zones before the others."""
+    usual = [one for one in (hours.schedule.zone, *_USUAL_ZONES) if one in zones]
+    return list(dict.fromkeys([*usual, *zones]))
+
+
+def _hint_on_zone(zone: str, hours: Hours) -> str:
+    """Names a zone only if it is a usual one."""
+    is_usual = zone in (hours.schedule.zone, *_USUAL_ZONES)
+    return f"say which: --zone {zone}, if it is that" if is_usual else "say which: --zone NAME"
 
 
 def _others(times: Int64Array, fits: Sequence[Fit], best: Fit) -> list[Fit]:

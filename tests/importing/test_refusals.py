@@ -49,9 +49,13 @@ TEN = list(weekdays("2026-10-05", 10))
 OCTOBER = minutes(TEN[:5])
 
 REFUSED = {
+    "no zone, last half hours by a clock of Athens": (
+        "AAPL_1m.csv", naive([b for b in MINUTES if local(b[0])[11:] >= "15:30"], "Europe/Athens"),
+        "no zone", "--zone NAME",
+    ),
     "no zone, few rows": ("AAPL_1m.csv", naive(MINUTES[:15]), "no zone", "--zone"),
     "no zone, and a break in the day": ("AAPL_1m.csv", AROUND, "no row is near", "--zone"),
-    "no zone, day and night": ("AAPL_1m.csv", naive(ROUND), "in none", "--zone"),
+    "no zone, day and night": ("AAPL_1m.csv", naive(ROUND), "in none", "--zone NAME"),
     "epochs of a local clock": (
         "AAPL_1m.csv",
         table(
