@@ -46,6 +46,8 @@ AROUND = table(
 ROUND = [(MINUTES[0][0] + n * M1, *MINUTES[n][1:]) for n in range(5000)]
 
 TEN = list(weekdays("2026-10-05", 10))
+OVER_SUMMER = list(weekdays("2026-10-22", 14))
+"""Its end is among them: the distances of 45 minutes and of an hour more have 15 in common."""
 OCTOBER = minutes(TEN[:5])
 
 REFUSED = {
@@ -113,7 +115,7 @@ REFUSED = {
         "EURUSD_1h.csv", utc_rows(FOREX[: 5 * 1440 : 90]), "90 minutes apart", "leave the file out"
     ),
     "45 minutes called 15": (
-        "AAPL_15m.csv", utc_rows(minutes(TEN, 45, count=9)), "45 minutes apart", "leave"
+        "AAPL_15m.csv", utc_rows(minutes(OVER_SUMMER, 45, count=9)), "45 minutes apart", "leave"
     ),
     "weeks": ("AAPL_1d.csv", utc_rows(DAYS[::5]), "7 days apart", "1d"),
     "no series": ("prices.csv", utc_rows(MINUTES), "which series it is", "--to AAPL_1m"),
