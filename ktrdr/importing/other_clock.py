@@ -35,10 +35,14 @@ def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Ho
 def refuse_likely_ends(name: str, utc: Int64Array, hours: Hours) -> None:
     """Refuse starts of bars of which none is at an open of the sessions, and some at a close.
 
-    So it is with the ends of bars, and a few sessions show no more. NotUnderstood.
+    So it is with the ends of bars, and a few sessions show no more. A bar that reaches over an
+    open counts as one there; a close just before another open does not count. NotUnderstood.
     """
+    length_s = hours.timeframe.length_s
     for schedule in (hours.schedule, longest(hours)):
         opens, closes, *_ = schedule.columns
-        if among(closes, utc).any() and not among(opens, utc).any():
+        begun = [np.searchsorted(utc, at, side="right") for at in (opens - length_s, opens)]
+        last = closes[np.append(opens[1:] - closes[:-1] >= length_s, True)[: len(closes)]]
+        if among(last, utc).any() and not (begun[1] > begun[0]).any():
             what = f"{name}: no row is at the open of a session, and some are at the close"
             raise NotUnderstood(what, hint="say which they are: --stamp end, or --stamp start")

@@ -408,6 +408,7 @@ def test_a_year_in_the_folder_of_a_symbol_is_no_symbol(tmp_path):
 LONG_BARS = {
     "AAPL_1h.csv": [b for b in minutes(TEN, 30) if b[0].minute == 0 or b[0].hour == 13],
     "AAPL_4h.csv": [b for b in minutes(TEN, 30) if f"{b[0]:%H:%M}" in ("13:30", "16:00")],
+    "EURUSD_1h.csv": FOREX[::60],
     "EURUSD_4h.csv": [b for b in FOREX if not (b[0].hour * 60 + b[0].minute - 60) % 240],
 }
 
