@@ -321,7 +321,7 @@ def day_rule_of(
     if not never_closes:
         written = times if offsets is None else times + offsets
         days = local_clock(times, rule.zone) if rule.zone else written
-        _refuse_evenings(name, days)
+        _refuse_evenings(name, days, begins_before=_begins_before(schedule))
     return rule
 
 
@@ -340,8 +340,19 @@ def _day_rule(
     raise NotUnderstood(what, hint="write the trading day alone in a copy, and import that")
 
 
-def _refuse_evenings(name: str, days: Int64Array) -> None:
-    """Refuse days with Sundays and without Fridays, or with times of day on Sundays."""
+def _begins_before(schedule: Schedule | None) -> bool:
+    """Whether trading days begin the evening before."""
+    if schedule is None or not schedule.sessions:
+        return False
+    opens, _, days, offset = schedule.columns
+    return bool(2 * (opens + offset < days).sum() > len(days))
+
+
+def _refuse_evenings(name: str, days: Int64Array, *, begins_before: bool) -> None:
+    """Refuse days with Sundays and without Fridays, or with times of day on Sundays.
+
+    `begins_before`: trading days do, the evening before: with times of day a Friday is needed.
+    """
     weekdays = (days // DAY_S + 3) % 7
     on_sundays = weekdays == _SUNDAY
     has_clocks = (days[on_sundays] % DAY_S).any()
@@ -349,6 +360,9 @@ def _refuse_evenings(name: str, days: Int64Array) -> None:
         what = f"{name}: {on_sundays.sum():,} of {len(days):,} days are of a weekend"
         hint = "its days may be named by the evening before: name the trading days in a copy"
         raise NotUnderstood(what, hint=hint)
+    if begins_before and (days % DAY_S).any() and not (weekdays == _FRIDAY).any():
+        what = f"{name}: its days have a time of day, and may be those before the trading days"
+        raise NotUnderstood(what, hint="name the trading days in a copy, and import that")
 
 
 def _on_clock(times: Int64Array, schedule: Schedule) -> DayRule | None:

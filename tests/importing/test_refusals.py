@@ -50,6 +50,11 @@ OVER_SUMMER = list(weekdays("2026-10-22", 14))
 """Its end is among them: the distances of 45 minutes and of an hour more have 15 in common."""
 OCTOBER = minutes(TEN[:5])
 
+
+def fx_evenings(*days):
+    return HEADER + "".join(f"2026-11-{day} 22:00:00,1.1,1.2,1.0,1.1,0\n" for day in days)
+
+
 REFUSED = {
     "no zone, last half hours by a clock of Athens": (
         "AAPL_1m.csv", naive([b for b in MINUTES if local(b[0])[11:] >= "15:30"], "Europe/Athens"),
@@ -292,6 +297,9 @@ REFUSED = {
             HEADER,
         ),
         "days are of a weekend", "the evening before",
+    ),
+    "evenings, and no Friday or Sunday": (
+        "EURUSD_1d.csv", fx_evenings("16", "17", "18", "19"), "may be those before", "in a copy"
     ),
     "two days of ends under the store's header": (
         "AAPL_1m.csv", utc_rows([(b[0] + M1, *b[1:]) for b in OCTOBER[:780]]),
