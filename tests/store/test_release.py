@@ -48,11 +48,23 @@ def theirs(slot):
     return line(bar(slot, 100.5))
 
 
+OPENED = []
+"""Stores and ledgers that a test has opened."""
+
+
+@pytest.fixture(autouse=True)
+def _all_closed():
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
 class Shared:
     """A store with a file that others began."""
 
     def __init__(self, folder, text):
         self.store = CsvStore(folder, indexed=True)
+        OPENED.append(self.store)
         self.path = self.store.path(AAPL)
         self.write(text)
 
@@ -90,6 +102,7 @@ class Shared:
     @property
     def record(self):
         state = StateFile(ledger_path(self.store.folder), LEDGER)
+        OPENED.append(state)
         return WrittenRows(AAPL, state.database)
 
 
@@ -377,6 +390,7 @@ def test_it_survives_the_index_and_not_the_ledger(shared):
     file.add(12)
     file.store.close()
     state = StateFile(ledger_path(file.store.folder), LEDGER)
+    OPENED.append(state)
     with state.database() as database:
         database.execute("DELETE FROM file_index")
     assert file.ranges == [(12, 12, 1)]
@@ -391,6 +405,7 @@ def test_a_ledger_that_is_put_aside_gives_it_to_the_next_one(shared):
     file.add(12)
     file.store.close()
     state = StateFile(ledger_path(file.store.folder), LEDGER)
+    OPENED.append(state)
     state.database().execute("PRAGMA user_version = 99")
     state.close()
     assert file.ranges == [(12, 12, 1)]
@@ -412,6 +427,7 @@ def test_daily_bars_and_those_of_odd_hours_are_told_apart(tmp_path):
             store.add(series, bars, is_foreign=True)
             with BarFile(store.path(series), timeframe) as file:
                 state = StateFile(ledger_path(tmp_path), LEDGER)
+                OPENED.append(state)
                 own = own_rows(file, WrittenRows(series, state.database))
             assert [(one.first, one.last) for one in own.ranges] == [(bars[0].start, bars[1].start)]
             assert release(store, series, "x").is_as_before
