@@ -99,7 +99,7 @@ def test_a_week_with_its_nights_and_its_sunday_passes_in_seconds():
     async def main():
         plan = Nights(time(23, 45), restart_s=1800, logs_out=True, login_after_s=6 * 3600)
         start = at("2026-03-05 12:00")
-        async with SimulatedGateway(start=start, speed=200_000, nights=plan) as gateway:
+        async with SimulatedGateway(start=start, speed=60_000, nights=plan) as gateway:
             connects = 0
             while sum(gateway.summary()["faults"].values()) < len(nights) or not connects:
                 client = IB()
