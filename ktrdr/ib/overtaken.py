@@ -17,14 +17,13 @@ _SLOWER = 4.0
 """It is overdue after this multiple of the slowest recent answer of its kind."""
 _KEPT, _FEW = 20, 3
 """How many times of answers of a kind are kept, and with how many the slowest of them is known."""
-_UNKNOWN_S = 8.0
-_APART_S = 30.0
-"""Between two probes for what is overdue: at most two a minute."""
-_SMALL = 1024
-"""A request for at most so many bars is overdue after `_UNKNOWN_S` if none of its kind is known.
+_SMALL, _UNKNOWN_S = 1024, 8.0
+"""A request for at most so many bars is overdue after so long if few of its kind are known.
 
 IB answers these within two seconds, 15,500 bars within 33 to 59 [observed].
 """
+_APART_S = 30.0
+"""Seconds between two probes for what is overdue: at most two a minute."""
 
 Kind = Hashable
 
@@ -37,6 +36,7 @@ class AnswerTimes:
         self.newest_sent_at = float("-inf")
         """When the request was sent that was sent last of all those that IB has answered."""
         self._probe_wanted_at = float("-inf")
+        """When a probe was last wanted, since an answer was overdue."""
 
     def __repr__(self) -> str:
         return f"<AnswerTimes of {len(self._took)} kinds>"
