@@ -294,8 +294,8 @@ FAULT_WORDS = {
     "unanswered": FaultWords(
         "Requests for data get no answer",
         _REQUESTS,
-        "Within half a minute of a request “no data come”; 15 s later “the gateway gives the time, "
-        "but answers no request for data” (history down).",
+        "Within half a minute of a request “no data come”; up to 15 s later “the gateway gives the "
+        "time, but answers no request for data” (history down).",
         "It gives such a request up after 30 s, connects again, and goes on within a minute after "
         "the end.",
     ),
