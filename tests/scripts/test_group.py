@@ -6,6 +6,8 @@ import contextlib
 import os
 import socket
 import subprocess
+import urllib.error
+import urllib.request
 from xmlrpc.client import ServerProxy
 
 import psutil
@@ -109,6 +111,20 @@ class Group:
         self.copy.until(lambda: set(self.pids()) == wanted, f"{wanted} run")
         files = [self.copy.run_dir / f"{name}.pid" for name in wanted]
         self.copy.until(lambda: all(f.exists() for f in files), "each has said its pid")
+
+    def until_the_page_answers(self):
+        url = f"http://127.0.0.1:{self.env['KTRDR_STATUS_PORT']}/"
+
+        def answers():
+            try:
+                urllib.request.urlopen(url, timeout=20).close()
+            except urllib.error.HTTPError as answer:
+                answer.close()
+            except OSError:
+                return False
+            return True
+
+        self.copy.until(answers, "the page answers")
 
     def ktrdr(self, *words, **env):
         """The command line, in a shell that knows nothing of the group's settings."""
@@ -566,6 +582,7 @@ def test_not_ready_says_why_and_where_to_look(group):
     (group.copy.folder / "ready").unlink()
     group.be_impatient("READY_S = 60", "READY_S = 3")
     group.tell("start")
+    group.until_the_page_answers()
     code, output = group.tell("wait")
     assert code == 1
     assert "not yet: gap-filler has not looked yet\n" in output  # the simulated gateway starts
