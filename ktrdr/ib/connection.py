@@ -23,7 +23,7 @@ from ktrdr.ib.data_evidence import DataEvidence
 from ktrdr.ib.history import ConnectionHistory
 from ktrdr.ib.liveness import Liveness
 from ktrdr.ib.outage_log import OutageLog
-from ktrdr.ib.probing import SELDOM_HEARTBEATS, Prober
+from ktrdr.ib.probing import Prober
 from ktrdr.ib.request_gate import RequestGate
 from ktrdr.ib.retries import Retries
 from ktrdr.ib.signals import Signal
@@ -35,6 +35,8 @@ log = logging.getLogger("ib-connection")
 
 _NO_DATA = "the gateway gives the time, but answers no request for data"
 _COMES_BACK = "it is being connected again"
+_GATE_HEARTBEATS = 4
+"""Heartbeats between two requests of a kind whose farm is broken: a minute by default."""
 
 
 class Connection:
@@ -62,7 +64,7 @@ class Connection:
             self.liveness,
             self.availability,
             self._emit,
-            RequestGate(SELDOM_HEARTBEATS * heartbeat_s),
+            RequestGate(_GATE_HEARTBEATS * heartbeat_s),
         )
         self._prober = Prober(
             heartbeat_s, self._status, self.liveness, self.availability, self.evidence

@@ -19,7 +19,7 @@ from ktrdr.market.instruments import Instrument
 _LEAST_S = 1.0
 """Minimum seconds for a control request, even where the caller has no time left."""
 _FRESH_S = 5.0
-"""Seconds for which other callers share the answer to a control request."""
+"""Seconds for which other callers share a refusal of a control request."""
 
 
 class ContractControls:
@@ -30,7 +30,7 @@ class ContractControls:
         self._turns = turns
         self._now = now
         self._controls: dict[Instrument, tuple[float, asyncio.Task[ContractFacts]]] = {}
-        """Control requests in flight or just answered, with their start by the loop's clock."""
+        """Control requests in flight or just refused, with their start by the loop's clock."""
 
     def __repr__(self) -> str:
         return f"<ContractControls {' '.join(one.symbol for one in self._controls)}>"
@@ -60,6 +60,16 @@ class ContractControls:
             return unsure
         return None
 
+    async def may_be_known(self, instrument: Instrument, left_s: float) -> bool:
+        """Whether IB knows the contract after all, by its details, or does not say."""
+        try:
+            await self._answer(instrument, left_s)
+        except UnknownContract:
+            return False
+        except (KtrdrError, TimeoutError):
+            return True
+        return True
+
     async def hint(self, instrument: Instrument, error: UnknownContract, left_s: float) -> str:
         """What to write for the contract in `instruments.toml`; may request contract details."""
         if not says_several(error):
@@ -73,22 +83,33 @@ class ContractControls:
         return error.hint
 
     async def _answer(self, instrument: Instrument, left_s: float) -> ContractFacts:
-        """IB's answer about a contract, shared by all callers that test it now."""
-        control = asyncio.shield(self._control(instrument))
-        return await asyncio.wait_for(control, max(left_s, _LEAST_S))
+        """IB's answer about a contract, shared by all callers that test it now.
 
-    def _control(self, instrument: Instrument) -> asyncio.Task[ContractFacts]:
+        What was requested before the caller's error came and is answered does not count: the
+        reset may have begun since.
+        """
+        loop = asyncio.get_running_loop()
+        doubted_at = loop.time()
+        async with asyncio.timeout(max(left_s, _LEAST_S)):
+            while True:
+                began_at, control = self._control(instrument)
+                facts = await asyncio.shield(control)
+                if began_at >= doubted_at:
+                    return facts
+
+    def _control(self, instrument: Instrument) -> tuple[float, asyncio.Task[ContractFacts]]:
+        """The control request that is in flight or was just refused, or a new one; its start."""
         now = asyncio.get_running_loop().time()
         self._controls = {
             known: (began_at, requested)
             for known, (began_at, requested) in self._controls.items()
-            if not requested.done() or now - began_at < _FRESH_S
+            if not requested.done() or (now - began_at < _FRESH_S and _was_refused(requested))
         }
         if instrument not in self._controls:
             requested = asyncio.create_task(self._request(instrument), name="control")
             requested.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._controls[instrument] = (now, requested)
-        return self._controls[instrument][1]
+        return self._controls[instrument]
 
     async def _request(self, instrument: Instrument) -> ContractFacts:
         deadline = asyncio.get_running_loop().time() + ANSWER_S
@@ -96,3 +117,7 @@ class ContractControls:
         queued = self._turns.queued(request, instrument.symbol, Priority.INTERACTIVE)
         async with self._turns.turn(queued, deadline):
             return await self._connection.client_now().contract(instrument)
+
+
+def _was_refused(requested: asyncio.Task[ContractFacts]) -> bool:
+    return not requested.cancelled() and requested.exception() is not None

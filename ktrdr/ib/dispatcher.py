@@ -30,7 +30,7 @@ from ktrdr.ib.client import ANSWER_S, IbClient
 from ktrdr.ib.connection import Connection
 from ktrdr.ib.contract_controls import ContractControls
 from ktrdr.ib.contract_facts import ContractFacts
-from ktrdr.ib.error_codes import says_no_farm
+from ktrdr.ib.error_codes import says_no_farm, says_several
 from ktrdr.ib.known_contracts import kind
 from ktrdr.ib.overtaken import Overtaking
 from ktrdr.ib.pacing import QueuedRequest
@@ -50,7 +50,7 @@ _TROUBLE_PAUSE_S = 2.0
 _POLL_S, _OVERDUE_POLL_S = 1.0, 0.1
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Request(Generic[T]):
     """One request, from its queue to its outcome."""
 
@@ -60,6 +60,8 @@ class _Request(Generic[T]):
     deadline: float
     overtaking: Overtaking | None
     """None: no history farm serves it, so that answers to others tell nothing."""
+    was_unknown: bool = False
+    """IB has refused it once as one for an unknown contract."""
 
 
 class Requests:
@@ -168,8 +170,7 @@ class Requests:
                 self._connection.evidence.note_refused_session(instrument, error)
             raise
         except Permanent as error:
-            left_s = one.deadline - loop.time()
-            raise await self._confirm_rejection(instrument, error, left_s) from error
+            raise await self._confirm_rejection(one, error) from error
         if isinstance(answer, Answer) and self._turns.pacer.learn(
             loop.time() - requested_at, len(answer.bars), loop.time()
         ):
@@ -280,14 +281,15 @@ class Requests:
         back_at = self._connection.availability.farm_back_after(requested_at)
         return float("inf") if back_at is None else back_at + self._after_farm_s
 
-    async def _confirm_rejection(
-        self, instrument: Instrument, error: Permanent, left_s: float
-    ) -> KtrdrError:
+    async def _confirm_rejection(self, one: _Request[T], error: Permanent) -> KtrdrError:
         """The error to raise, which is another one while IB's servers are being reset.
 
-        RepeatError: that all are refused is known.
+        RepeatError: that all are refused is known, or IB has the contract's details: the error
+        was the last one of a reset, say.
         """
+        instrument = one.instrument
         if isinstance(error, UnknownContract):
+            left_s = one.deadline - asyncio.get_running_loop().time()
             evidence = self._connection.evidence
             if _is_of_all(known := evidence.gate.why_shut, error):
                 raise RepeatError(known, is_gated=True)
@@ -296,6 +298,8 @@ class Requests:
                 raise RepeatError(doubt, is_gated=True)
             if doubt is not None:
                 return doubt
+            if await self._may_be_known(one, error, left_s):
+                raise RepeatError(None)
             if error.code is not None:
                 hint = await self._controls.hint(instrument, error, left_s)
                 error = UnknownContract(error.message, code=error.code, hint=hint)
@@ -303,6 +307,13 @@ class Requests:
             self._connection.evidence.contracts.refused(instrument)
             self._refused.note(instrument.symbol, error, self._now())
         return error
+
+    async def _may_be_known(self, one: _Request[T], error: UnknownContract, left_s: float) -> bool:
+        """Whether IB has the contract's details, so that the request is worth another attempt."""
+        if one.was_unknown or error.code is None or says_several(error):
+            return False
+        one.was_unknown = True
+        return await self._controls.may_be_known(one.instrument, left_s)
 
 
 def _is_of_all(failure: KtrdrError | None, error: KtrdrError) -> TypeGuard[RequestFailed]:

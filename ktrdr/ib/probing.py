@@ -16,10 +16,10 @@ from ktrdr.ib.status_record import StatusRecord
 
 log = logging.getLogger("ib-connection")
 
-SELDOM_HEARTBEATS = 4
-"""Heartbeats between two history probes while its farm is broken: a minute by default."""
+_FIRST_HEARTBEATS = 2 / 3
+"""Heartbeats until the first probe after a farm broke, for most breaks are short."""
 _APART_HEARTBEATS = 2
-"""Heartbeats between two probes of which the first is not answered: at most two a minute."""
+"""Heartbeats between two probes of which the first is refused or not answered: two a minute."""
 _HURRY_S = 4.0
 """Seconds between the first two probes, for most outages are short.
 
@@ -69,9 +69,9 @@ class Prober:
         while not await self._is_wanted(0):
             now = asyncio.get_running_loop().time()
             if self._status.state is State.HISTORY_DOWN:
-                since_s = now - self._status.snapshot.state_since
-                seldom_s = SELDOM_HEARTBEATS * self._heartbeat_s
-                await self._is_wanted(min(max(self._heartbeat_s, since_s), seldom_s))
+                first_s = _FIRST_HEARTBEATS * self._heartbeat_s
+                is_new = now - self._status.snapshot.state_since < first_s
+                await self._is_wanted(first_s if is_new else _APART_HEARTBEATS * self._heartbeat_s)
                 return
             if not self._status.state.has_data:  # test now and then whether data come again
                 last = max(self._sent_at, self._status.snapshot.state_since)

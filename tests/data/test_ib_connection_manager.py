@@ -663,6 +663,45 @@ def test_a_contract_that_was_known_is_not_unknown_for_a_reset(connect, gateway, 
         answers(manager)
 
 
+def test_a_control_from_before_a_reset_says_nothing_about_it(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    answers(manager, history_of("MSFT"))
+    before = len(gateway.record)
+    with pytest.raises(UnknownContract):
+        answers(manager, history_of("NOSUCH"))
+    controls = [one for one in gateway.record[before:] if one["kind"] == "contract_details"]
+    assert {one["symbol"] for one in controls} == {"MSFT", "NOSUCH"}  # MSFT's is also AAPL's
+    with gateway.false_200(), pytest.raises(RequestFailed, match="not even MSFT"):
+        answers(manager)
+
+
+def test_a_contract_that_is_unknown_in_one_answer_is_requested_again(connect, wait_for):
+    with running_gateway(latency_s=0.5) as gateway:
+        manager = connect(gateway.port)
+        wait_for(lambda: manager.status().requests_answered == 2)  # the probe is among them
+        with asking(manager) as requested:
+            with gateway.fault("refused", kind="historical_data", code=200, text="No security"):
+                wait_for(lambda: gateway.summary()["errors"].get("200", 0) >= 1)
+            assert requested.result(20).bars
+        assert manager.status().refused == ()
+
+
+def test_a_contract_that_stays_unknown_is_believed_after_two_answers(connect, gateway, wait_for):
+    manager = connect(gateway.port)
+    wait_for(lambda: manager.is_connected)
+    for name in ("MSFT", "AAPL"):
+        answers(manager, history_of(name))
+    before = len(gateway.record)
+    refused = gateway.fault("refused", kind="historical_data", code=200, text="No security")
+    with refused, pytest.raises(UnknownContract, match="No security"):
+        answers(manager)
+    sent = [one["kind"] for one in gateway.record[before:] if one["event"] == "received"]
+    assert sent.count("historical_data") == 2
+    assert sent.count("contract_details") == 3  # a control for each, and its own
+    assert [r.symbol for r in manager.status().refused] == ["AAPL"]
+
+
 def test_many_who_are_told_of_no_contract_ask_for_one_control(connect, wait_for):
     with running_gateway(latency_s=0.2) as gateway:
         manager = connect(gateway.port, ktrdr_ib_heartbeat_s=60)  # so that no probe is among them
