@@ -21,10 +21,7 @@ _FIRST_HEARTBEATS = 2 / 3
 _APART_HEARTBEATS = 2
 """Heartbeats between two probes of which the first is refused or not answered: two a minute."""
 _HURRY_S = 4.0
-"""Seconds between the first two probes, for most outages are short.
-
-Later ones that are refused are as far apart as the outage has lasted.
-"""
+"""Seconds until the first probe of an outage, and then to the next: most outages are short."""
 _PATIENT = 4
 """Factor on a probe's time limit while a farm is broken, which may slow all answers."""
 
@@ -139,13 +136,13 @@ class Prober:
             await asyncio.gather(*probes, return_exceptions=True)
 
     def _apart_s(self, most_s: float) -> float:
-        """Seconds between two probes: few while a trouble is short, and at most so many."""
+        """Seconds between two probes: few while a trouble is new, and then so many."""
         if not self._may_hurry:
             return most_s
         if self._status.state.has_data:
             return min(_HURRY_S, most_s)
         since_s = asyncio.get_running_loop().time() - self._status.snapshot.state_since
-        return min(max(_HURRY_S, since_s), most_s)
+        return min(_HURRY_S, most_s) if since_s < 2 * _HURRY_S else most_s
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Send one probe; whether an answer came."""

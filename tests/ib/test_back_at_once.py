@@ -2,16 +2,25 @@
 
 import contextlib
 import time
+from datetime import datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
 from ktrdr.data.ib_connection_manager import PersistentIbConnectionManager
+from ktrdr.errors import KtrdrError
+from ktrdr.market.bars_request import BarsRequest
+from ktrdr.market.instruments import instrument_for
+from ktrdr.market.timeframes import Timeframe
 from ktrdr.sim.gateway.in_thread import running_gateway
 from tests.fast_loop import FastClock, FastLoop
 from tests.ib.test_fault_sequences import START
 
 SPEED = 40.0
 NEVER_S = 86400.0
+MINUTES = BarsRequest(
+    instrument_for("AAPL"), Timeframe.M1, int(START.timestamp()) - 86400, int(START.timestamp())
+)
 
 
 @contextlib.contextmanager
@@ -69,3 +78,23 @@ def test_a_gateway_that_greets_and_answers_nothing_is_tried_all_the_same(make_se
             gateway.drop()
             wait_for(lambda: manager.status().failed_attempts >= 2)
         assert seconds_until(lambda: manager.is_connected, wait_for) < NEVER_S
+
+
+@pytest.mark.parametrize(
+    ("fault", "values", "at_first"),
+    [("competing_session", {}, 2), ("farm_broken", {"told": "begin"}, 3)],
+)
+def test_what_refuses_for_minutes_is_probed_soon_and_then_twice_a_minute(
+    fault, values, at_first, make_settings, wait_for
+):
+    with connected(make_settings, wait_for) as (gateway, manager):
+        began = gateway.now()
+        with gateway.fault(fault, **values):
+            with contextlib.suppress(KtrdrError):
+                manager.call(manager.bars(MINUTES, 1), 30)
+            wait_for(lambda: gateway.now() >= began + timedelta(minutes=5))
+            refused = [e["time"] for e in gateway.record if e.get("error_code") == 162]
+    times = [datetime.fromisoformat(at).timestamp() for at in refused]
+    pauses_s = [after - before for before, after in pairwise(times)]
+    assert sum(pause_s < 25 for pause_s in pauses_s) <= at_first  # for short ones
+    assert len(refused) >= 5
