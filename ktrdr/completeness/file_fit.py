@@ -201,10 +201,11 @@ def fits_by_zone(times: Int64Array, hours: Hours) -> list[Fit]:
     In regular hours; where they fit in no zone, with the hours before and after these. Zones in
     which many rows lie in the middle of weekends are left out.
     """
-    zones = [fit.zone for fit in _by_zones(times[:0], hours, hours.schedule)]
-    possible = [z for z in zones if not has_rows_on_weekends(in_utc(times, z), hours)]
+    clocks = _by_days(times)
+    by_zone = {zone: clocks.in_utc(zone) for zone in _zones(hours.schedule)}
+    possible = {z: utc for z, utc in by_zone.items() if not has_rows_on_weekends(utc, hours)}
     for schedule in (hours.schedule, longest(hours)):
-        fits = [_fit(times, zone, hours, schedule) for zone in possible or zones]
+        fits = [_fit(utc, z, hours, schedule) for z, utc in (possible or by_zone).items()]
         if any(one.is_good for one in fits):
             break
     return fits
@@ -295,21 +296,39 @@ def in_utc(times: Int64Array, zone: str) -> Int64Array:
 
     Of an hour that comes twice the first is meant.
     """
-    if zone == "UTC":
-        return times
-    local = find_zone(zone)
-    begins, ends = (_offsets_s(times // DAY_S * DAY_S + at, local) for at in (0, DAY_S))
-    changes = begins != ends
-    begins[changes] = _offsets_s(times[changes] // HOUR_S * HOUR_S, local)
-    found: Int64Array = times - begins
-    return found
+    return _by_days(times).in_utc(zone)
 
 
-def _offsets_s(clocks: Int64Array, zone: ZoneInfo) -> Int64Array:
-    each, place = np.unique(clocks, return_inverse=True)
-    offsets = [_offset_s(clock, zone) for clock in each.tolist()]
-    found: Int64Array = np.array(offsets, np.int64)[place]
-    return found
+class _ClockTimes(NamedTuple):
+    """Clock times, with the day of each run of those that are of one day."""
+
+    times: Int64Array
+    days: list[int]
+    begins: Int64Array
+    """Where these runs begin, and their end."""
+
+    def in_utc(self, zone: str) -> Int64Array:
+        """As `in_utc`; what is common to all zones is not done again."""
+        if zone == "UTC":
+            return self.times
+        local = find_zone(zone)
+        known = {
+            day: _offset_s(day, local) for day in {*self.days, *(d + DAY_S for d in self.days)}
+        }
+        offsets = np.array([known[day] for day in self.days], np.int64)
+        found: Int64Array = self.times - offsets.repeat(np.diff(self.begins))
+        for place, day in enumerate(self.days):
+            if known[day] != known[day + DAY_S]:  # the clock changes
+                whole = slice(*self.begins[place : place + 2])
+                hours = (self.times[whole] // HOUR_S * HOUR_S).tolist()
+                found[whole] = self.times[whole] - [_offset_s(hour, local) for hour in hours]
+        return found
+
+
+def _by_days(times: Int64Array) -> _ClockTimes:
+    days = times // DAY_S * DAY_S
+    begins = np.flatnonzero(np.diff(days, prepend=days[:1] - 1))
+    return _ClockTimes(times, days[begins].tolist(), np.append(begins, len(times)))
 
 
 def _offset_s(clock: int, zone: ZoneInfo) -> int:
@@ -321,9 +340,8 @@ def _offset_s(clock: int, zone: ZoneInfo) -> int:
 # Their zone.
 
 
-def _fit(times: Int64Array, zone: str, hours: Hours, schedule: Schedule) -> Fit:
+def _fit(utc: Int64Array, zone: str, hours: Hours, schedule: Schedule) -> Fit:
     """Rows at the close count: they may be of an auction, or named by their end."""
-    utc = in_utc(times, zone)
     known = utc[(utc >= schedule.start) & (utc <= schedule.end)]
     opens, closes, *_ = schedule.columns
     reach_s = hours.timeframe.length_s - MINUTE_S if hours.timeframe is Timeframe.H4 else 0
@@ -347,9 +365,14 @@ def _best(times: Int64Array, here: Fit, hours: Hours) -> Fit:
 
 def _by_zones(times: Int64Array, hours: Hours, schedule: Schedule) -> Iterator[Fit]:
     """The fits in all zones that files are known to have; that of the exchange comes first."""
+    clocks = _by_days(times)
+    for zone in _zones(schedule):
+        yield _fit(clocks.in_utc(zone), zone, hours, schedule)
+
+
+def _zones(schedule: Schedule) -> list[str]:
     zones = (schedule.zone, "America/New_York", *_OTHER_ZONES, *EXCHANGE_ZONES.values())
-    for zone in dict.fromkeys(zones):
-        yield _fit(times, zone, hours, schedule)
+    return list(dict.fromkeys(zones))
 
 
 def _with_extended_hours(schedule: Schedule) -> Schedule:
@@ -379,7 +402,7 @@ def _elsewhere(times: Int64Array, here: Fit, fits: Fit, hours: Hours) -> Misfit:
             return _in_extended_hours(times, wide, inside, hours)
         if not hours.has_zone:
             best = max(_by_zones(times, hours, wide), key=lambda one: one.share)
-            regular = _fit(times, best.zone, hours, hours.schedule)
+            regular = _fit(in_utc(times, best.zone), best.zone, hours, hours.schedule)
             if best.is_good and regular.inside >= here.inside:
                 return Misfit(Kind.ZONE, f"as UTC {inside}, even with extended hours", best)
     if hours.has_zone:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,8 +23,9 @@ from ktrdr.store.time_spelling import spell_time
 
 _SATURDAY = 5
 _EVERY_DAY = "CRYPTO"
-_CLOCKS = np.array([spell_time(at)[10:] for at in range(0, DAY_S, MINUTE_S)], object)
+_CLOCKS = np.array([spell_time(at)[10:] for at in range(0, DAY_S, MINUTE_S)], "S")
 """Minute of the day → how it is spelled behind the date."""
+_NO_VOLUME, _END = np.array(b",-1"), np.array(b"\n")
 _FEW = 0.05
 """So large a part of the rows may be refused, or lie outside the sessions: half days."""
 _FEW_REFUSED = 10
@@ -187,31 +188,34 @@ def _lines(starts: Int64Array, rows: Matrix, rules: Rules, tally: Tally) -> byte
         tally.known, tally.outside = tally.known + fit.rows, tally.outside + fit.outside
     if not rules.timeframe.is_daily:
         tally.off_grid += int((starts % rules.timeframe.length_s != 0).sum())
-    prices = _spelled(rows[:, OPEN:VOLUME])
-    volumes = ["-1"] * len(starts)
-    if rules.has_volume:
-        (volumes,) = _spelled(rows[:, VOLUME:], are_whole=True)
-    lines = map(",".join, zip(_times(starts), *prices, volumes, strict=True))
-    return "\n".join([*lines, ""]).encode()
+    cells = [*_times(starts), *_spelled(rows[:, OPEN:VOLUME], repr)]
+    cells += _spelled(rows[:, VOLUME:], _volume) if rules.has_volume else [_NO_VOLUME]
+    return _joined(len(starts), [*cells, _END])
 
 
-def _times(starts: Int64Array) -> list[str]:
-    """In the usual spelling; the starts are whole minutes, and ascend."""
+def _joined(count: int, cells: Sequence[NDArray[np.bytes_]]) -> bytes:
+    """So many lines of cells, which are arrays, or one for all lines."""
+    table = np.empty(count, [(str(place), cell.dtype) for place, cell in enumerate(cells)])
+    for place, cell in enumerate(cells):
+        table[str(place)] = cell
+    return table.tobytes().translate(None, b"\0")  # with which numpy fills the shorter ones
+
+
+def _times(starts: Int64Array) -> tuple[NDArray[np.bytes_], NDArray[np.bytes_]]:
+    """Date and clock in the usual spelling; the starts are whole minutes, and ascend."""
     days = starts // DAY_S
     begins = np.flatnonzero(np.append(True, days[1:] != days[:-1]))
-    texts = [spell_time(day * DAY_S)[:10] for day in days[begins].tolist()]
-    dates = np.array(texts, object).repeat(np.diff(begins, append=len(days)))
-    found: list[str] = (dates + _CLOCKS[starts % DAY_S // MINUTE_S]).tolist()
-    return found
+    texts = np.array([spell_time(day * DAY_S)[:10] for day in days[begins].tolist()], "S")
+    return texts.repeat(np.diff(begins, append=len(days))), _CLOCKS[starts % DAY_S // MINUTE_S]
 
 
-def _spelled(values: NDArray[np.float64], *, are_whole: bool = False) -> list[list[str]]:
-    """The shortest exact spelling of numbers, a list for each column."""
-    codes, each = pd.factorize(np.ascontiguousarray(values).ravel())
-    spell: Callable[[float], str] = _volume if are_whole else repr
-    texts = np.array([spell(number) for number in each.tolist()], object)
-    columns: list[list[str]] = texts[codes].reshape(values.shape).T.tolist()
-    return columns
+def _spelled(
+    values: NDArray[np.float64], spell: Callable[[float], str]
+) -> Iterator[NDArray[np.bytes_]]:
+    """The spelling of numbers after a comma, an array for each column."""
+    codes, each = pd.factorize(np.ascontiguousarray(values.T).ravel())
+    texts = np.array([f",{spell(number)}" for number in each.tolist()], "S")
+    yield from texts[codes].reshape(values.T.shape)
 
 
 def _volume(number: float) -> str:

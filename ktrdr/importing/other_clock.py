@@ -21,6 +21,8 @@ def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Ho
     """
     regular = replace(hours, has_extended_hours=True)  # none are added
     here = fit_in_utc(utc, regular)
+    if not here._replace(inside=here.rows).is_much_better(here):
+        return  # no zone could be
     there = max(fits_by_zone(np.sort(clocks), regular), key=lambda one: one.share)
     if not there.is_good or not there.is_much_better(here):
         return
