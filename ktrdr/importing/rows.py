@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +39,7 @@ _FEW_LINES = 256
 _MOST_TEXT = 120
 _NEWLINE = 10
 _ZERO, _NINE = b"09"
+_LONGEST_EPOCH = 19
 _UNITS = {"K": 3, "M": 6, "B": 9}
 """Behind volumes: how many zeros they stand for."""
 
@@ -82,6 +85,18 @@ class _Cells(NamedTuple):
     """The lines."""
 
 
+class _Begun(NamedTuple):
+    """A block of which it is known how it is read."""
+
+    block: Block
+    begins: Int64Array
+    """Where its lines begin."""
+    fixed: NDArray[np.uint8] | None
+    """The bytes of their times, a row each, if all have one form."""
+    frame: Callable[[], pd.DataFrame | None]
+    """Its other columns; None: some line is not as it should be."""
+
+
 class RowParser:
     """Parses the lines of one file. For one thread."""
 
@@ -90,40 +105,61 @@ class RowParser:
         self._dialect = dialect
         self._times = times
 
-    def parse(self, block: Block) -> Parsed:
-        """The rows of whole lines, and what is refused of them."""
+    def parse(self, blocks: Iterable[Block]) -> Iterator[Parsed]:
+        """The rows of each block of whole lines, and what is refused of them.
+
+        A thread reads the numbers of a block while the rows of the one before are made.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            waiting: _Begun | None = None
+            for block in blocks:
+                begun = self._begin(block, thread)
+                if waiting is not None:
+                    yield self._parsed(waiting)
+                waiting = begun
+            if waiting is not None:
+                yield self._parsed(waiting)
+
+    def _parsed(self, begun: _Begun) -> Parsed:
         refused: list[Refused] = []
-        parts = self._parts(block, refused)
+        parts = self._parts(begun, refused)
         count = len(refused) + sum(len(cells.lines) for cells in parts)
         matrices = [self._matrix(cells, refused) for cells in parts]
         symbols = frozenset[str]().union(*(cells.symbols for cells in parts))
         matrix = np.concatenate(matrices) if matrices else np.empty((0, WIDTH))
         return Parsed(matrix, sorted(refused), symbols, count)
 
-    def _parts(self, block: Block, refused: list[Refused]) -> list[_Cells]:
+    def _parts(self, begun: _Begun, refused: list[Refused]) -> list[_Cells]:
         """The cells of a block: all at once, or in halves until it is known which lines are bad."""
-        waiting, found = [block], []
+        waiting, found = [begun], []
         while waiting:
             part = waiting.pop()
             if (cells := self._quickly(part)) is not None:
                 found.append(cells)
-            elif part.raw.count(b"\n") > _FEW_LINES:
-                waiting += reversed(_halves(part))
+            elif part.block.raw.count(b"\n") > _FEW_LINES:
+                waiting += [self._begin(half) for half in reversed(_halves(part.block))]
             else:
-                found.append(self._one_by_one(part, refused))
+                found.append(self._one_by_one(part.block, refused))
         return found
 
-    def _quickly(self, block: Block) -> _Cells | None:
-        """None: some line is not as it should be."""
+    def _begin(self, block: Block, thread: Executor | None = None) -> _Begun:
+        """See how its lines are to be read; the thread, if there is one, begins to."""
         columns = self._columns
         begins = _begins(block.raw, self._dialect.separator, columns.width)
         if begins is None:
-            return None
-        times = self._fixed_times(block.raw, begins)
-        texts = [*(() if times else columns.times), columns.symbol]
+            return _Begun(block, np.empty(0, np.int64), None, lambda: None)
+        cells = self._fixed_cells(block.raw, begins)
+        texts = [*(columns.times if cells is None else ()), columns.symbol]
         prices = [place for place in columns.numbers if place is not None]
-        kinds = {place: object for place in texts if place is not None}
-        frame = self._frame(block.raw, kinds | dict.fromkeys(prices, np.float64))
+        kinds: dict[Any, Any] = {place: object for place in texts if place is not None}
+        read = partial(self._frame, block.raw, kinds | dict.fromkeys(prices, np.float64))
+        return _Begun(block, begins, cells, thread.submit(read).result if thread else read)
+
+    def _quickly(self, begun: _Begun) -> _Cells | None:
+        """None: some line is not as it should be."""
+        block, begins, columns = begun.block, begun.begins, self._columns
+        times = None if begun.fixed is None else self._times_of(begun.fixed)
+        frame = begun.frame()
         if frame is None or len(frame) != len(begins):
             return None
         values = np.full((len(begins), len(columns.numbers)), -1.0)
@@ -156,20 +192,24 @@ class RowParser:
         except (ValueError, OverflowError, pd.errors.ParserError):
             return None
 
-    def _fixed_times(self, raw: bytes, begins: Int64Array) -> Times | None:
-        """The times, if they are the first cells, of one length; else None."""
-        if self._columns.times != (0,):
+    def _fixed_cells(self, raw: bytes, begins: Int64Array) -> NDArray[np.uint8] | None:
+        """The bytes of the times, a row each, if they are the first cells and of one form."""
+        cells = None
+        if self._columns.times == (0,):
+            cells = first_cells(raw, begins, self._dialect.separator)
+        if cells is None or not is_time(model := _text_of(cells[0])):
             return None
-        cells = first_cells(raw, begins, self._dialect.separator)
-        model = "" if cells is None else cells[0].tobytes().decode(errors="replace")
-        if cells is None or not is_time(model):
-            return None
-        if is_epoch(model) and ((cells >= _ZERO) & (cells <= _NINE)).all() and len(model) < 19:
+        if is_epoch(model):
+            are_digits = bool(((cells >= _ZERO) & (cells <= _NINE)).all())
+            return cells if are_digits and len(model) < _LONGEST_EPOCH else None
+        return cells if date_length(model) else None
+
+    def _times_of(self, cells: NDArray[np.uint8]) -> Times:
+        model = _text_of(cells[0])
+        if is_epoch(model):
             places = 10 ** np.arange(len(model) - 1, -1, -1)
             return read_epochs((cells - _ZERO).astype(np.int64) @ places)
         date = date_length(model)
-        if not date or is_epoch(model):
-            return None
         return self._times.read_texts(fixed_texts(cells[:, :date]), fixed_texts(cells[:, date:]))
 
     def _one_by_one(self, block: Block, refused: list[Refused]) -> _Cells:
@@ -242,6 +282,10 @@ class RowParser:
     def _why_no_time(self, text: str) -> str:
         cells = self._cells(text)
         return f"no time: {' '.join(cells[place].strip() for place in self._columns.times)!r}"
+
+
+def _text_of(cell: NDArray[np.uint8]) -> str:
+    return cell.tobytes().decode(errors="replace")
 
 
 def utc_of(matrix: Matrix) -> Int64Array:

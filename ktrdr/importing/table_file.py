@@ -52,8 +52,8 @@ class TableFile:
         found = ReadRows()
         times = TimeReader(self.date_order)
         parser = RowParser(self.columns, self.dialect, times)
-        for block in _from_line(blocks(self.path, progress), self.first_line):
-            parsed = parser.parse(block)
+        pieces = _from_line(blocks(self.path, progress), self.first_line)
+        for parsed in parser.parse(pieces):
             spool.add(parsed.matrix)
             found.lines += parsed.lines
             found.symbols |= parsed.symbols
