@@ -113,7 +113,7 @@ class ContractControls:
 
     async def _request(self, instrument: Instrument) -> ContractFacts:
         deadline = asyncio.get_running_loop().time() + ANSWER_S
-        request = ("control", instrument)
+        request = object()  # what was answered before says nothing now: it is sent again at once
         queued = self._turns.queued(request, instrument.symbol, Priority.INTERACTIVE)
         async with self._turns.turn(queued, deadline):
             return await self._connection.client_now().contract(instrument)

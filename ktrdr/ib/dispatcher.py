@@ -207,7 +207,8 @@ class Requests:
         if requested_at is None:  # never sent
             return
         if isinstance(error, PacingViolation):
-            raise RepeatError(error) from error
+            self._connection.evidence.gate.shut(None, error)
+            raise RepeatError(error, is_gated=True) from error
         if isinstance(error, RequestFailed) and self._connection.evidence.note_failed(
             instrument, error
         ):
@@ -313,7 +314,10 @@ class Requests:
         if one.was_unknown or error.code is None or says_several(error):
             return False
         one.was_unknown = True
-        return await self._controls.may_be_known(one.instrument, left_s)
+        if not await self._controls.may_be_known(one.instrument, left_s):
+            return False
+        self._turns.pacer.forget(one.queued)
+        return True
 
 
 def _is_of_all(failure: KtrdrError | None, error: KtrdrError) -> TypeGuard[RequestFailed]:

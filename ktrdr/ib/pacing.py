@@ -193,7 +193,11 @@ class Pacer:
         if left:
             self._open[queued.request] = left
         if not was_answered:
-            self._sent.pop(queued.request, None)
+            self.forget(queued)
+
+    def forget(self, queued: QueuedRequest) -> None:
+        """An identical request may be sent at once."""
+        self._sent.pop(queued.request, None)
 
     def learn(self, took_s: float, bars: int, now: float) -> bool:
         """Adjust the window to an answer. True: it is the first one after a violation."""

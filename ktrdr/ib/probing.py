@@ -22,6 +22,8 @@ _APART_HEARTBEATS = 2
 """Heartbeats between two probes of which the first is refused or not answered: two a minute."""
 _HURRY_S = 4.0
 """Seconds until the first probe of an outage, and then to the next: most outages are short."""
+_AFTER_OTHERS_S = 1.0
+"""Seconds for which a request may go first that tests whether all are still refused."""
 _PATIENT = 4
 """Factor on a probe's time limit while a farm is broken, which may slow all answers."""
 
@@ -74,9 +76,12 @@ class Prober:
                 last = max(self._sent_at, self._status.snapshot.state_since)
                 await self._is_wanted(max(last + self._apart_s(2 * self._heartbeat_s) - now, 0))
                 return
+            test_s = self._evidence.gate.test_in_s + _AFTER_OTHERS_S
+            if test_s <= 0 and self._evidence.gate.take_test():
+                return
             due = self._liveness.probe_at
             wait_s = self._heartbeat_s / 2 if due is None else due - now
-            if wait_s <= 0 or await self._is_wanted(min(wait_s, self._heartbeat_s / 2)):
+            if wait_s <= 0 or await self._is_wanted(min(wait_s, self._heartbeat_s / 2, test_s)):
                 return
 
     async def _is_wanted(self, within_s: float) -> bool:

@@ -44,6 +44,18 @@ class RequestGate:
         """Why all requests are refused; None: they are not."""
         return self._shut[None][1] if None in self._shut else None
 
+    @property
+    def test_in_s(self) -> float:
+        """In how many seconds a request may test whether all are still refused; inf: none are."""
+        return self._shut[None][0] - _now() if None in self._shut else float("inf")
+
+    def take_test(self) -> bool:
+        """Take the turn of that request for a probe; False: it is not due."""
+        if self.test_in_s > 0:
+            return False
+        self._shut[None] = (_now() + self._pause_s * _LATER_OF_ALL, self._shut[None][1])
+        return True
+
     def shut(self, kind: _Shut, why: KtrdrError) -> None:
         """A request was refused for a reason that holds for all of this kind; None: for all."""
         first_s = self._pause_s * (_FIRST_OF_ALL if kind is None else 1)

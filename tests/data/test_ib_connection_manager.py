@@ -676,15 +676,16 @@ def test_a_control_from_before_a_reset_says_nothing_about_it(connect, gateway, w
         answers(manager)
 
 
-def test_a_contract_that_is_unknown_in_one_answer_is_requested_again(connect, wait_for):
-    with running_gateway(latency_s=0.5) as gateway:
-        manager = connect(gateway.port)
-        wait_for(lambda: manager.status().requests_answered == 2)  # the probe is among them
-        with asking(manager) as requested:
-            with gateway.fault("refused", kind="historical_data", code=200, text="No security"):
-                wait_for(lambda: gateway.summary()["errors"].get("200", 0) >= 1)
-            assert requested.result(20).bars
-        assert manager.status().refused == ()
+def test_a_contract_that_is_unknown_in_one_answer_is_requested_again(connect, gateway, wait_for):
+    manager = connect(gateway.port, ktrdr_ib_heartbeat_s=20)
+    wait_for(lambda: manager.status().requests_answered == 2)  # no probe is among the next
+    refused = gateway.fault("refused", kind="historical_data", code=200, text="No security")
+    with gateway.fault("late", seconds=2), refused, asking(manager) as requested:
+        wait_for(lambda: gateway.summary()["errors"].get("200"))
+        gateway.end_fault("refused")
+        assert requested.result(30).bars  # the controls before it took four seconds
+    assert gateway.summary()["errors"]["200"] == 1
+    assert manager.status().refused == ()
 
 
 def test_a_contract_that_stays_unknown_is_believed_after_two_answers(connect, gateway, wait_for):

@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 
@@ -98,3 +99,27 @@ def test_what_refuses_for_minutes_is_probed_soon_and_then_twice_a_minute(
     pauses_s = [after - before for before, after in pairwise(times)]
     assert sum(pause_s < 25 for pause_s in pauses_s) <= at_first  # for short ones
     assert len(refused) >= 5
+
+
+PACED = "Historical Market Data Service error message:Historical data request pacing violation"
+FAILED = "Historical Market Data Service error message:Query failed"
+
+
+@pytest.mark.parametrize(
+    ("fault", "values"),
+    [
+        ("false_200", {}),
+        ("refused", {"kind": "bars", "text": FAILED}),
+        ("refused", {"kind": "bars", "text": PACED}),
+    ],
+)
+def test_the_end_of_refusals_is_found_though_nobody_asks(fault, values, make_settings, wait_for):
+    with connected(make_settings, wait_for) as (gateway, manager):
+        with gateway.fault(fault, **values):
+            for name in ("AAPL", "MSFT", "KO"):
+                wanted = replace(MINUTES, instrument=instrument_for(name))
+                with pytest.raises(KtrdrError):
+                    manager.call(manager.bars(wanted, 1), 60)
+            wait_for(lambda: manager.status().requests_open == 0)
+            ending = gateway.now()
+        wait_for(lambda: (manager.status().data_back_at or START) > ending, 40)
