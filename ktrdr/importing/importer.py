@@ -14,14 +14,8 @@ from ktrdr.errors import KtrdrError, MalformedFile, NotUnderstood, StoreUnwritab
 from ktrdr.importing.bar_writer import Rules, Tally, check, notes_on, text_of
 from ktrdr.importing.columns import NO_VOLUME, Columns, Stamp
 from ktrdr.importing.contracts import ImportContracts, has_volume
-from ktrdr.importing.meaning import (
-    DayRule,
-    Said,
-    TimeMeaning,
-    day_rule_of,
-    meaning_of,
-    timeframe_of,
-)
+from ktrdr.importing.lengths import timeframe_of
+from ktrdr.importing.meaning import DayRule, Said, TimeMeaning, day_rule_of, meaning_of
 from ktrdr.importing.records import keep_record
 from ktrdr.importing.rows import CLOCK, OFFSET, Matrix, Refused, utc_of
 from ktrdr.importing.series_names import Named, name_of
@@ -131,7 +125,7 @@ class Importer:
         instrument = self._contracts.instrument(name, named)
         rows = _sample(spool)
         times = utc_of(rows)
-        timeframe = timeframe_of(name, times, named.timeframe)
+        timeframe = timeframe_of(name, times, named.timeframe, named.symbol)
         found.series = series = Series(named.symbol, timeframe)
         if (other := self._done.get(series)) is not None:
             hint = "join them in one file, or import only one"

@@ -1,4 +1,4 @@
-"""What the times of a file mean: zone, stamp, length of its bars. Pure; when in doubt, nothing.
+"""What the times of a file mean: their zone and their stamp. Pure; when in doubt, nothing.
 
 What the file says counts most, then what a person says, then what alone fits the sessions.
 """
@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
-from math import gcd
 
 import numpy as np
 
@@ -26,14 +24,14 @@ from ktrdr.completeness.file_fit import (
 )
 from ktrdr.errors import NotUnderstood
 from ktrdr.importing.columns import Stamp
+from ktrdr.importing.lengths import refuse_other_quarters
 from ktrdr.importing.other_clock import refuse_likely_ends, refuse_other_clock
 from ktrdr.importing.zone_clocks import local_clock
 from ktrdr.market.sessions import Int64Array, Schedule
-from ktrdr.market.timeframes import DAY_S, HOUR_S, MINUTE_S, Timeframe
+from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
 
 _LEAST_ROWS = 20
 """Fewer rows show no zone."""
-_HALF = 0.5
 _USUAL_ZONES = ("UTC", "America/New_York", "Europe/London", "Europe/Berlin", "America/Chicago")
 """Others are not proposed."""
 _FRIDAY, _SUNDAY = 4, 6
@@ -72,78 +70,6 @@ class TimeMeaning:
     notes: tuple[str, ...] = ()
 
 
-def timeframe_of(name: str, times: Int64Array, named: Timeframe | None) -> Timeframe:
-    """The length of bars, from the distances of their times, ascending. `named`: by the file name.
-
-    NotUnderstood: it is another one than that of the name, or none that a store has.
-    """
-    each = np.unique(times)
-    apart: Int64Array = each[1:] - each[:-1]
-    if not len(apart):
-        if named is None:
-            raise _unnamed(name, "one row does not show the length of its bars")
-        return named
-    lengths, counts = np.unique(apart, return_counts=True)
-    usual_s, share = int(lengths[counts.argmax()]), float(counts.max() / counts.sum())
-    if named is None:
-        found = next((one for one in Timeframe if one.length_s == usual_s), None)
-        if found is None or share < _HALF:
-            raise _unnamed(name, f"most rows are {_length(usual_s)} apart")
-        named = found
-    if not _agrees(apart, usual_s, named):
-        what = f"{name}: its name says {named.value}, and most rows are {_length(usual_s)} apart"
-        raise NotUnderstood(what, hint=_hint_on_length(usual_s))
-    return named
-
-
-def _agrees(apart: Int64Array, usual_s: int, named: Timeframe) -> bool:
-    """Whether rows so far apart are bars of this length; many may be missing."""
-    length_s = named.length_s
-    if named is Timeframe.D1:
-        return usual_s == DAY_S
-    if named in (Timeframe.H1, Timeframe.H4):
-        return _are_cut_bars(apart, named)
-    if usual_s == length_s:
-        return bool((apart >= length_s).all())
-    is_common = 2 * (apart == usual_s).sum() > len(apart)
-    has_some = (apart == length_s).any() and not is_common
-    return bool(has_some and (apart >= length_s).all()) and reduce(gcd, apart.tolist()) == length_s
-
-
-def _are_cut_bars(apart: Int64Array, named: Timeframe) -> bool:
-    """Whether rows are long bars, of which only the first and the last of a session are shorter.
-
-    So few short ones follow one another: the last of a session and the first of the next, at most.
-    """
-    length_s = named.length_s
-    near, is_short = apart[apart < 2 * length_s], apart < length_s
-    lengths, counts = np.unique(near, return_counts=True)
-    if not len(near) or 2 * (near >= length_s / 2).sum() <= len(near):
-        return False
-    are_usual = lengths[counts == counts.max()]
-    is_usual = length_s in are_usual or (named is Timeframe.H4 and are_usual.min() < length_s)
-    return bool(is_usual and 4 * (is_short[1:] & is_short[:-1]).sum() <= len(apart))
-
-
-def _unnamed(name: str, what: str) -> NotUnderstood:
-    return NotUnderstood(f"{name}: {what}", hint="say which series it is: --to AAPL_1m")
-
-
-def _hint_on_length(usual_s: int) -> str:
-    found = next((one for one in Timeframe if one.length_s == usual_s), None)
-    if found is None:
-        return "a store has bars of 1m 5m 15m 30m 1h 4h 1d; leave the file out"
-    return f"if that is their length: --to SYMBOL_{found.value}"
-
-
-def _length(seconds: int) -> str:
-    for unit_s, word in ((DAY_S, "day"), (HOUR_S, "hour"), (MINUTE_S, "minute")):
-        if seconds % unit_s == 0 and seconds:
-            count = seconds // unit_s
-            return f"{count} {word}" + ("s" if count > 1 else "")
-    return f"{seconds} seconds"
-
-
 # Intraday times.
 
 
@@ -162,6 +88,8 @@ def meaning_of(
         refuse_other_clock(name, utc, said.clocks, hours)
     given_start = said.is_stamp_given and said.stamp is Stamp.START
     hours = replace(hours, has_zone=True, has_starts=given_start)
+    if length is Timeframe.H4:
+        refuse_other_quarters(name, utc, hours.schedule)
     why = misfit(utc, hours)
     is_by_end = why is not None and why.kind is Kind.STAMP
     if why is not None and not is_by_end:

@@ -88,8 +88,8 @@ REFUSED = {
         table(DAYS, lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d},{v},{o},{h},{lo},{c}"),
         "30 of 30 lines", "not its highest price",
     ),
-    "minutes called five": ("AAPL_5m.csv", utc_rows(MINUTES), "1 minute apart", "--to SYMBOL_1m"),
-    "five minutes called one": ("AAPL_1m.csv", utc_rows(FIVES), "5 minutes apart", "SYMBOL_5m"),
+    "minutes called five": ("AAPL_5m.csv", utc_rows(MINUTES), "1 minute apart", "--to AAPL_1m"),
+    "five minutes called one": ("AAPL_1m.csv", utc_rows(FIVES), "5 minutes apart", "AAPL_5m"),
     "hours from half past": ("AAPL_1h.csv", utc_rows(HOURS), "begin at 09:30, 10:30", "IB's"),
     "New York's clock marked as UTC": (
         "AAPL_1m.csv", naive(OCTOBER, form="%Y-%m-%dT%H:%M:%SZ"), "in America/New_York: 1,950 of",
@@ -108,7 +108,29 @@ REFUSED = {
         "correct the offsets",
     ),
     "half hours called hours": (
-        "AAPL_1h.csv", utc_rows(minutes(TEN, 30)), "30 minutes apart", "SYMBOL_30m"
+        "AAPL_1h.csv", utc_rows(minutes(TEN, 30)), "30 minutes apart", "AAPL_30m"
+    ),
+    "five minutes, and then one": (
+        "AAPL_1m.csv", utc_rows([*minutes(TEN, 5), *MINUTES]), "5 minutes apart", "each length"
+    ),
+    "hours, and then minutes": (
+        "EURUSD_1m.csv", utc_rows([*FOREX[:7000:60], *FOREX[7000:]]), "1 hour apart", "each length"
+    ),
+    "weeks, and then days": (
+        "AAPL_1d.csv",
+        utc_rows([(b[0] - timedelta(weeks=7), *b[1:]) for b in DAYS[::5]] + DAYS),
+        "from 2026-08-13 on some rows are 7 days apart", "each length",
+    ),
+    "months, and then days": (
+        "AAPL_1d.csv",
+        utc_rows([(DAYS[0][0].replace(month=m), *DAYS[m][1:]) for m in (4, 5, 6, 7, 8, 9)] + DAYS),
+        "from 2026-04-01 on some rows are 30 days apart", "each length",
+    ),
+    "195 minutes called four hours": (
+        "AAPL_4h.csv", utc_rows(minutes(TEN, 195)), "begin at 12:45", "leave the file out"
+    ),
+    "195 minutes without a length in the name": (
+        "AAPL.csv", utc_rows(minutes(TEN, 195)), "195 minutes apart", "leave the file out"
     ),
     "two hours called four": (
         "EURUSD_4h.csv", utc_rows(FOREX[: 5 * 1440 : 120]), "2 hours apart", "leave the file out"
