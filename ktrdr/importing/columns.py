@@ -14,7 +14,7 @@ from ktrdr.importing.time_cells import is_clock, is_time, needs_order
 from ktrdr.store.columns import COLUMNS, OTHER_NAMES
 
 ROLES = (*COLUMNS[1:], "time", "clock", "symbol")
-NO_VOLUME = "none"
+NO_VOLUME = NO_SYMBOL = "none"
 _CHOICES = {"dates": ("day-first", "month-first"), "decimal": ("point", "comma")}
 """What else a person may say of the cells."""
 _VALUES = COLUMNS[1:]
@@ -24,6 +24,12 @@ _SYMBOL_NAMES = (
     "symbol", "ticker", "code", "tic", "act_symbol", "ric", "sym", "name", "instrument", "asset",
     "pair", "stock", "security", "index",
 )  # fmt: skip
+_LABEL = re.compile(
+    r".*(?:symbol|ticker|isin|cusip|figi|scrip|company|underlying|contract|ts_?code|secid).*"
+    r"|(?:stock|security|instrument|asset|trading)[ _](?:name|code)",
+    re.ASCII,
+)
+"""Names of columns that tell several contracts apart, but may not be spelled as symbols."""
 _STARTS = ("open time", "open_time", "opentime", "ts_event")
 _ENDS = ("close time", "close_time", "closetime", "end time", "end_time")
 _IN_UTC = ("gmt time", "time (utc)", "utc time", "utc")
@@ -55,6 +61,8 @@ class Columns:
     numbers: tuple[int | None, ...]
     """Open, high, low, close and volume; None: there is no volume."""
     symbol: int | None = None
+    has_symbols: bool = True
+    """Those in its column are symbols; False: texts by which several contracts are told apart."""
     symbols: tuple[str, ...] = ()
     """Those that the header names."""
     stamp: Stamp | None = None
@@ -116,9 +124,12 @@ def find_table(
             found = _by_header(name, names, rows[first:], chosen or {})
         else:
             found = Columns(names, (0,), (None,) * 5, _symbol_place(names, rows[first]))
-    columns = _with_chosen(name, names, found, chosen or {})
+    columns = _with_chosen(name, names, found, rows[first:], chosen or {})
     divisor = _NANO if titles and _is_nano(columns, rows[first]) else 1
-    return Table(replace(columns, symbols=symbols, divisor=divisor), begin)
+    title = "" if columns.symbol is None else _plain(names[columns.symbol])
+    has_symbols = title in _SYMBOL_NAMES or "symbol" in (chosen or {})
+    columns = replace(columns, has_symbols=has_symbols, symbols=symbols, divisor=divisor)
+    return Table(columns, begin)
 
 
 def _first_row(rows: Sequence[Sequence[str]], first: int) -> int:
@@ -218,8 +229,11 @@ def _by_header(
 
 def _symbol_place(titles: Sequence[str], row: Sequence[str]) -> int | None:
     """The place of the symbols; an `index` may be the numbers of rows instead."""
-    found = _first([_plain(title) for title in titles], _SYMBOL_NAMES)
-    if found is None or found >= len(row):
+    plain = [_plain(title) for title in titles]
+    found = _first(plain, _SYMBOL_NAMES)
+    if found is None:
+        return next((at for at in range(len(row)) if _LABEL.fullmatch(plain[at])), None)
+    if found >= len(row):
         return None
     is_numbers = _plain(titles[found]) == "index" and (is_number(row[found]) or is_time(row[found]))
     return None if is_numbers else found
@@ -359,7 +373,11 @@ def parse_chosen(text: str) -> dict[str, str]:
 
 
 def _with_chosen(
-    name: str, names: tuple[str, ...], found: Columns | None, chosen: Mapping[str, str]
+    name: str,
+    names: tuple[str, ...],
+    found: Columns | None,
+    rows: Sequence[Sequence[str]],
+    chosen: Mapping[str, str],
 ) -> Columns:
     """The columns with those that a person has chosen."""
     place = _finder(name, names)
@@ -369,7 +387,7 @@ def _with_chosen(
         if missing:
             hint = f"add {missing[0]}=… to --columns"
             raise MalformedFile(f"{name}: no column is chosen for {', '.join(missing)}", hint=hint)
-        found = Columns(names, (0,), (None,) * 5)
+        found = Columns(names, (0,), (None,) * 5, _text_place(rows))
     times, zone, stamp = found.times, found.zone, found.stamp
     if "time" in wanted:
         times = (place(wanted["time"]),)
@@ -380,9 +398,22 @@ def _with_chosen(
     for number, role in enumerate(_VALUES):
         if role in wanted:
             values[number] = None if wanted[role] == NO_VOLUME else place(wanted[role])
-    symbol = place(wanted["symbol"]) if "symbol" in wanted else found.symbol
+    symbol = None if found.symbol in (*times, *values) else found.symbol
+    if "symbol" in wanted:
+        symbol = None if wanted["symbol"] == NO_SYMBOL else place(wanted["symbol"])
     numbers = tuple(values)
     return replace(found, times=times, numbers=numbers, symbol=symbol, zone=zone, stamp=stamp)
+
+
+def _text_place(rows: Sequence[Sequence[str]]) -> int | None:
+    """The first column of texts, in rows without a header: they may be symbols."""
+    whole = [cells for cells in rows if len(cells) == len(rows[0]) and is_row(cells)]
+
+    def is_text(cell: str) -> bool:
+        return bool(cell.strip()) and not (is_number(cell) or is_time(cell) or is_clock(cell))
+
+    places = range(len(rows[0]))
+    return next((at for at in places if all(is_text(cells[at]) for cells in whole)), None)
 
 
 def _finder(name: str, names: tuple[str, ...]) -> Callable[[str], int]:

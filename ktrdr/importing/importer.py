@@ -18,7 +18,7 @@ from ktrdr.importing.lengths import timeframe_of
 from ktrdr.importing.meaning import DayRule, Said, TimeMeaning, day_rule_of, meaning_of
 from ktrdr.importing.records import keep_record
 from ktrdr.importing.rows import CLOCK, OFFSET, Matrix, Refused, utc_of
-from ktrdr.importing.series_names import Named, name_of
+from ktrdr.importing.series_names import Named, name_of, one_of_each, refuse_several
 from ktrdr.importing.spool import Spool
 from ktrdr.importing.table_file import ReadRows, TableFile, table_at
 from ktrdr.importing.text_blocks import Source, source_at
@@ -121,7 +121,7 @@ class Importer:
         """How its rows become bars; and whether a person vouches for their times."""
         name, table = found.path.name, found.table
         assert table is not None
-        named = self._named(shown, {*found.read.symbols, *table.columns.symbols})
+        named = self._named(shown, _symbols(name, found.read, table.columns))
         instrument = self._contracts.instrument(name, named)
         rows = _sample(spool)
         times = utc_of(rows)
@@ -155,8 +155,6 @@ class Importer:
 
     def _named(self, shown: str, symbols: set[str]) -> Named:
         if self._wishes.to is not None:
-            if len(symbols) > 1:
-                name_of(shown, symbols)
             return Named(self._wishes.to.symbol, self._wishes.to.timeframe)
         named = name_of(shown, symbols)
         if named is None:
@@ -226,6 +224,13 @@ class Importer:
             keep_record(self._store.folder, found.series, content, found.refused)
         except StoreUnwritable as error:
             found.notes.append(f"no record of it could be kept: {error.message}")
+
+
+def _symbols(name: str, read: ReadRows, columns: Columns) -> set[str]:
+    """The one symbol that is in a file, if there is one. MalformedFile: there are several."""
+    symbols = one_of_each({*read.symbols, *columns.symbols})
+    refuse_several(name, symbols)
+    return symbols if columns.has_symbols else one_of_each(columns.symbols)
 
 
 def _sample(spool: Spool) -> Matrix:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from ktrdr.errors import MalformedFile
@@ -31,16 +31,29 @@ class Named(NamedTuple):
     """Its symbol is that of a coin if the store says so, and else of a stock."""
 
 
+def one_of_each(symbols: Iterable[str]) -> set[str]:
+    """The symbols without spaces around them, in one spelling of capitals; empty ones are none."""
+    stripped = sorted({text.strip() for text in symbols} - {""}, reverse=True)
+    return set({text.casefold(): text for text in stripped}.values())
+
+
+def refuse_several(name: str, symbols: Collection[str]) -> None:
+    """MalformedFile: the file `name` has bars of several symbols."""
+    if len(symbols) > 1:
+        few = ", ".join(sorted(symbols)[:5])
+        hint = (
+            "write the rows of each symbol into a file of its own, and import these; if these are "
+            "no symbols: --columns symbol=none"
+        )
+        raise MalformedFile(f"{name}: it has bars of several symbols: {few}", hint=hint)
+
+
 def name_of(path: str, symbols: Collection[str]) -> Named | None:
     """The series that a file has by its path, or else by the symbols in it; None: unknown.
 
-    MalformedFile: it has several symbols, or another one than its name.
+    `symbols`: one at most. MalformedFile: it is another one than that of its name.
     """
     name = path.rpartition("/")[2]
-    if len(symbols) > 1:
-        few = ", ".join(sorted(symbols)[:5])
-        hint = "write the rows of each symbol into a file of its own, and import these"
-        raise MalformedFile(f"{name}: it has bars of several symbols: {few}", hint=hint)
     named = _without_years(path, _by_path(path))
     inside = next((_by_symbol(symbol) for symbol in symbols), None)
     if named is None or inside is None:
