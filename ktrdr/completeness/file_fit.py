@@ -248,7 +248,7 @@ def reach_both_ends(times: Int64Array, hours: Hours) -> bool:
     is_regular = _fit(times, "UTC", hours, hours.schedule).is_good
     opens, closes, *_ = (hours.schedule if is_regular else longest(hours)).columns
     apart = opens[1:] - closes[:-1] >= DAY_S
-    if _is_long(hours.schedule) and apart.any():
+    if is_long(hours.schedule) and apart.any():
         opens, closes = opens[1:][apart], closes[:-1][apart]
     ends = times + hours.timeframe.length_s
     return bool(_least_apart(opens, times) <= _NEAR_S and _least_apart(closes, ends) <= _NEAR_S)
@@ -256,12 +256,12 @@ def reach_both_ends(times: Int64Array, hours: Hours) -> bool:
 
 def longest(hours: Hours) -> Schedule:
     """The sessions with the hours before and after them, where there are such."""
-    is_whole = hours.has_extended_hours or _is_long(hours.schedule)
+    is_whole = hours.has_extended_hours or is_long(hours.schedule)
     return hours.schedule if is_whole else _with_extended_hours(hours.schedule)
 
 
-def _is_long(schedule: Schedule) -> bool:
-    """Its market is open day and night."""
+def is_long(schedule: Schedule) -> bool:
+    """Whether its market is open day and night."""
     opens, closes, *_ = schedule.columns
     return bool(len(opens) and np.median(closes - opens) >= _LONG_S)
 

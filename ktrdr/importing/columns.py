@@ -38,6 +38,7 @@ _NANO = 10**9
 _TICKS = ("tickvol", "tick_volume", "tick volume")
 _REAL = ("vol", "real_volume", "real volume")
 _LEAST_KNOWN = 4
+_LEAST_BARS = 3
 _MIDNIGHT = re.compile(r"\D00:?00(?::?00)?(?:\.0+)?$", re.ASCII)
 _LEAN_TIME = re.compile(r"\d{8} \d\d:\d\d", re.ASCII)
 _LEAN_PRICE = re.compile(r"\d{4,}", re.ASCII)
@@ -333,7 +334,23 @@ def _without_header(name: str, names: tuple[str, ...], rows: Sequence[Sequence[s
         hint = "by their numbers: --columns time=1,open=2,high=3,low=4,close=5,volume=6"
         hint = f"name its columns {hint}, or volume=none"
         raise MalformedFile(f"{name}: it has no header, and {len(row)} columns", hint=hint)
+    if len(rest) == 5:
+        _refuse_sixth_price(name, rows, rest)
     return Columns(names, times, (*rest, None)[:5])
+
+
+def _refuse_sixth_price(name: str, rows: Sequence[Sequence[str]], rest: Sequence[int]) -> None:
+    """MalformedFile: what would be volumes is always between low and high, as adjusted closes."""
+    whole = [cells for cells in rows if len(cells) == len(rows[0]) and is_row(cells)]
+    try:
+        bars = [[float(cells[place]) for place in rest] for cells in whole]
+    except ValueError:
+        return
+    if len(bars) >= _LEAST_BARS and all(bar[2] <= bar[4] <= bar[1] for bar in bars):
+        what = f"{name}: its last column has no volumes, but prices between low and high"
+        hint = ",".join(f"{role}={at + 1}" for role, at in zip(_VALUES, rest[:4], strict=False))
+        hint = f"name its columns: --columns time=1,{hint},volume=none"
+        raise MalformedFile(what, hint=hint)
 
 
 def _refuse_lean(name: str, row: Sequence[str]) -> None:

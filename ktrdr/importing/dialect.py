@@ -91,14 +91,14 @@ def _rows(lines: Iterable[str], dialect: Dialect) -> int:
     return count
 
 
-def decimal_of(cells: Iterable[str], separator: str = ",") -> str:
+def decimal_of(cells: Iterable[str], *, has_commas: bool = False) -> str:
     """The decimal sign of numbers; empty: they do not show whether `1,234` is above a thousand.
 
-    Between semicolons, the habit where the comma is the decimal sign, that goes for `1.234` too.
-    ValueError: some have a point for it, and others a comma.
+    `has_commas`: the rest of the file has the habits of where the comma is the decimal sign; then
+    that goes for `1.234` too. ValueError: some have a point for it, and others a comma.
     """
     shown: set[str] = set()
-    unclear = ",." if separator == ";" else ","
+    unclear = ",." if has_commas else ","
     may_be_comma = False
     for cell in cells:
         text = cell.strip().lstrip("$€£")

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ktrdr.completeness.file_fit import Hours, fit_in_utc, fits_by_zone, longest
+from ktrdr.completeness.file_fit import Hours, fit_in_utc, fits_by_zone, is_long, longest
 from ktrdr.completeness.gaps import among
 from ktrdr.errors import NotUnderstood
 from ktrdr.market.sessions import Int64Array
+from ktrdr.market.timeframes import DAY_S
 
 
 def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Hours) -> None:
@@ -38,9 +39,15 @@ def refuse_likely_ends(name: str, utc: Int64Array, hours: Hours) -> None:
     """Refuse starts of bars of which none is at an open of the sessions, and some at a close.
 
     So it is with the ends of bars, and a few sessions show no more. A bar that reaches over an
-    open counts as one there; a close just before another open does not count. NotUnderstood.
+    open counts as one there; a close just before another open does not count. Of markets that are
+    open day and night no bar begins at the close of a week. NotUnderstood.
     """
     length_s = hours.timeframe.length_s
+    if is_long(hours.schedule):
+        opens, closes, *_ = hours.schedule.columns
+        if among(closes[:-1][opens[1:] - closes[:-1] >= DAY_S], utc).any():
+            what = f"{name}: some rows are at the close of a week, where no bar begins"
+            raise NotUnderstood(what, hint="say which they are: --stamp end, or --stamp start")
     for schedule in (hours.schedule, longest(hours)):
         opens, closes, *_ = schedule.columns
         begun = [np.searchsorted(utc, at, side="right") for at in (opens - length_s, opens)]

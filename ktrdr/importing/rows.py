@@ -267,7 +267,7 @@ class RowParser:
         if self._columns.divisor != 1:
             values = values.copy()
             values[:, :4] /= self._columns.divisor
-        sound = are_sound(values) if len(values) else np.zeros(0, np.bool_)
+        sound = are_sound(values) & (values[:, 2] != 0) if len(values) else np.zeros(0, np.bool_)
         good = times.are_good & sound
         raw = [] if good.all() else _lines_of(cells.raw)
         for row in np.flatnonzero(~good).tolist():
@@ -299,6 +299,8 @@ def _why_unsound(values: NDArray[np.float64]) -> str:
     first, high, low, close, volume = values.tolist()
     if not np.isfinite(values).all():
         return "a number is too large"
+    if 0 in (first, high, low, close) and min(first, high, low, close) >= 0:
+        return "a price is 0"
     if volume < 0 and volume != -1:
         return f"the volume is {volume:g}"
     if high < max(first, low, close):

@@ -19,6 +19,7 @@ from ktrdr.importing.time_cells import DateOrder, TimeReader, order_shown
 _HEAD_LINES = 60
 _MOST_LISTED = 100_000
 _SHORT_YEAR = re.compile(r"(?<!\d)\d{1,2}([-/.])(?:\d{1,2}|[A-Za-z]{3})\1\d\d(?!\d)", re.ASCII)
+_GERMAN_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}", re.ASCII)
 _QUOTE = ord('"')
 _FEW_REFUSED, _REFUSED_SHARE = 10, 0.05
 _DECIMALS = {"point": ".", "comma": ","}
@@ -131,12 +132,19 @@ def _decimal(
     if given:
         return _DECIMALS[given]
     name, places = path.name, [place for place in columns.numbers if place is not None]
+    dates = [cells[columns.times[0]].strip() for cells in models]
+    has_commas = plain.separator == ";" or (
+        plain.separator != "," and any(map(_GERMAN_DATE.match, dates))
+    )
     try:
         numbers: Iterable[str] = [cells[place] for cells in models for place in places]
-        if not any(mark in cell for cell in numbers for mark in ",."):
+        found = ""
+        if any(mark in cell for cell in numbers for mark in ",."):
+            found = decimal_of(numbers, has_commas=has_commas)
+        if not found:
             later = _rows_with_marks(path, plain, columns.width)
             numbers = (cells[place] for cells in later for place in places)
-        found = decimal_of(numbers, plain.separator)
+            found = decimal_of(numbers, has_commas=has_commas)
     except ValueError as error:
         hint = "say which: --columns decimal=point, or decimal=comma"
         raise MalformedFile(f"{name}: {error}", hint=hint) from None
