@@ -39,7 +39,7 @@ _TICKS = ("tickvol", "tick_volume", "tick volume")
 _REAL = ("vol", "real_volume", "real volume")
 _LEAST_KNOWN = 4
 _LEAST_BARS = 3
-_MIDNIGHT = re.compile(r"\D00:?00(?::?00)?(?:\.0+)?$", re.ASCII)
+_MIDNIGHT = re.compile(r"[^\d:+-]00:?00(?::?00)?(?:\.0+)?$", re.ASCII)
 _LEAN_TIME = re.compile(r"\d{8} \d\d:\d\d", re.ASCII)
 _LEAN_PRICE = re.compile(r"\d{4,}", re.ASCII)
 
@@ -72,6 +72,11 @@ class Columns:
     """`UTC`: the header says so."""
     divisor: int = 1
     """Of the prices."""
+
+    @property
+    def without_volume(self) -> Columns:
+        """The same, with volumes that are not taken."""
+        return replace(self, numbers=(*self.numbers[:4], None))
 
     @property
     def width(self) -> int:
@@ -118,7 +123,8 @@ def find_table(
     titles, symbols = _titles(rows[:begin], rows[first])
     if titles is None:
         names = tuple(str(number) for number in range(1, width + 1))
-        found = _without_header(name, names, rows[first:]) if not chosen else None
+        is_whole = chosen and {*_VALUES[:4], "time"} <= chosen.keys()
+        found = None if is_whole else _without_header(name, names, rows[first:])
     else:
         names, found = titles, None
         if not chosen or not {*_VALUES[:4], "time"} <= chosen.keys():
@@ -400,10 +406,6 @@ def _with_chosen(
     place = _finder(name, names)
     wanted = {role: title for role, title in chosen.items() if role in ROLES}
     if found is None:
-        missing = [role for role in ("time", *_VALUES[:4]) if role not in wanted]
-        if missing:
-            hint = f"add {missing[0]}=… to --columns"
-            raise MalformedFile(f"{name}: no column is chosen for {', '.join(missing)}", hint=hint)
         found = Columns(names, (0,), (None,) * 5, _text_place(rows))
     times, zone, stamp = found.times, found.zone, found.stamp
     if "time" in wanted:
@@ -419,7 +421,17 @@ def _with_chosen(
     if "symbol" in wanted:
         symbol = None if wanted["symbol"] == NO_SYMBOL else place(wanted["symbol"])
     numbers = tuple(values)
+    _refuse_shared(name, names, (*times, *numbers, symbol))
     return replace(found, times=times, numbers=numbers, symbol=symbol, zone=zone, stamp=stamp)
+
+
+def _refuse_shared(name: str, names: Sequence[str], places: Sequence[int | None]) -> None:
+    """MalformedFile: one column is chosen for two of the parts of a bar."""
+    taken = [place for place in places if place is not None]
+    shared = next((place for place in taken if taken.count(place) > 1), None)
+    if shared is not None:
+        what = f"{name}: the column {names[shared]!r} is taken for two parts of a bar"
+        raise MalformedFile(what, hint="choose another one for one of them in --columns")
 
 
 def _text_place(rows: Sequence[Sequence[str]]) -> int | None:

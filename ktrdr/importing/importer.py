@@ -95,7 +95,10 @@ class Importer:
 
     def _run(self, found: Understood, shown: str, progress: Callable[[int], None]) -> None:
         source = source_at(found.path)
-        found.table = table = table_at(found.path, self._wishes.columns)
+        table = table_at(found.path, self._wishes.columns)
+        if not self._may_have_volume(found.path.name, shown):
+            table = replace(table, columns=table.columns.without_volume)
+        found.table = table
         with contextlib.closing(self._spool()) as spool:
             found.read = table.read(spool, progress)
             spool.sort(found.path.name)
@@ -162,6 +165,12 @@ class Importer:
             raise MalformedFile(what, hint="say which: --to AAPL_1m")
         return named
 
+    def _may_have_volume(self, name: str, shown: str) -> bool:
+        """Whether its volumes have to be read, as far as that is known without its rows."""
+        to = self._wishes.to
+        named = Named(to.symbol, to.timeframe) if to else name_of(shown, ())
+        return named is None or has_volume(self._contracts.instrument(name, named))
+
     def _has_volume(self, found: Understood, columns: Columns, instrument: Instrument) -> bool:
         """Whether its volumes are taken. MalformedFile: they are needed, and there are none."""
         is_there = columns.numbers[-1] is not None
@@ -170,7 +179,9 @@ class Importer:
                 found.notes.append("volumes are not taken: bars of this kind have none (-1)")
             return False
         if not is_there and self._wishes.columns.get("volume") != NO_VOLUME:
+            others = ", ".join(columns.unused)
             what = f"{found.path.name}: it has no column of volumes"
+            what += f" among those that are not taken: {others}" if others else ""
             hint = "name it: --columns volume=NAME; or if there is none, volume=none"
             raise MalformedFile(what, hint=hint)
         return is_there
