@@ -146,7 +146,7 @@ def _first_row(rows: Sequence[Sequence[str]], first: int) -> int:
     """
     wide = [place for place in range(first) if len(rows[place]) > 2]
     heads = [place for place in wide if not _is_like_row(rows[place])]
-    known = [place for place in heads if _count_known(rows[place]) >= _LEAST_KNOWN]
+    known = [place for place in heads if is_header(rows[place])]
     if known and heads[-1] > known[-1]:
         cells = rows[heads[-1]]
         is_of_yfinance = bool(cells[0].strip()) and not any(map(str.strip, cells[1:]))
@@ -196,6 +196,11 @@ def _as_wide(titles: list[str], row: Sequence[str]) -> tuple[str, ...]:
 def _plain(title: str) -> str:
     """A column's name in small letters, without what surrounds it."""
     return re.sub(r"^\d+\. ", "", title.strip().strip("<>\"'#").strip().lower())
+
+
+def is_header(cells: Sequence[str]) -> bool:
+    """Whether these cells name open, high, low and close."""
+    return _count_known(cells) >= _LEAST_KNOWN
 
 
 def _count_known(titles: Sequence[str]) -> int:

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from ktrdr.importing.time_cells import is_time
 
-_SEPARATORS = (",", ";", "\t", "|")
+SEPARATORS = (",", ";", "\t", "|")
+"""What may be between the cells of a line."""
 _LEAST_NUMBERS = 4
 _NUMBER = re.compile(
     r"[$€£]?[+-]?(?:\d{1,3}(?:([,.' \u00a0])\d{3})(?:\1\d{3})*|\d*)"
@@ -76,7 +77,7 @@ def is_row(cells: Sequence[str]) -> bool:
 
 def separator_of(lines: Sequence[str]) -> str:
     """What separates the cells in most of these lines that are rows; empty: none are."""
-    counts = {one: _rows(lines, Dialect(one)) for one in _SEPARATORS}
+    counts = {one: _rows(lines, Dialect(one)) for one in SEPARATORS}
     best = max(counts, key=lambda one: counts[one])
     return best if counts[best] else ""
 

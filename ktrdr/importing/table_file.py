@@ -9,8 +9,8 @@ from itertools import chain
 from pathlib import Path
 
 from ktrdr.errors import MalformedFile
-from ktrdr.importing.columns import Columns, dates_need_order, find_table
-from ktrdr.importing.dialect import Dialect, decimal_of, is_row, separator_of
+from ktrdr.importing.columns import Columns, dates_need_order, find_table, is_header
+from ktrdr.importing.dialect import SEPARATORS, Dialect, decimal_of, is_row, separator_of
 from ktrdr.importing.rows import Block, Refused, RowParser
 from ktrdr.importing.spool import Spool
 from ktrdr.importing.text_blocks import blocks
@@ -95,6 +95,9 @@ def table_at(path: Path, chosen: Mapping[str, str]) -> TableFile:
     if not separator and (short := next(filter(None, map(_SHORT_YEAR.search, lines)), None)):
         what = f"{name}: the year of {short[0]!r} has two digits"
         raise MalformedFile(what, hint="write years with four digits in a copy, and import that")
+    if not separator and _is_header_alone(lines):
+        what = f"{name}: it has a header, and no rows"
+        raise MalformedFile(what, hint="leave it out, or fetch it again")
     if not separator:
         hint = "is it a file with bars? Its columns are separated by ',', ';', '|' or tabs"
         raise MalformedFile(f"{name}: no line has a time and four prices", hint=hint)
@@ -116,6 +119,12 @@ def _head(path: Path) -> list[str]:
         return [line.decode(errors="replace").strip("\r\n\ufeff") for line in lines]
     hint = "fetch it again, or leave it out"
     raise MalformedFile(f"{path.name}: it is empty", hint=hint)
+
+
+def _is_header_alone(lines: Sequence[str]) -> bool:
+    """Whether the last line with content is a header."""
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    return any(is_header(_cells(Dialect(one), last)) for one in SEPARATORS)
 
 
 def _cells(dialect: Dialect, line: str) -> list[str]:

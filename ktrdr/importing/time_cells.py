@@ -33,7 +33,8 @@ _MONTHS = {
         "jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1
     )
 }
-_YEAR_FIRST = re.compile(r"(\d{4})([-/.]?)(\d{2})\2(\d{2})", re.ASCII)
+_YEAR_FIRST = re.compile(r"(\d{4})(?:([-/.])(\d{1,2})\2(\d{1,2})(?!\d)|(\d{2})(\d{2}))", re.ASCII)
+_FIXED_LENGTHS = (len("20261124"), len("2026-11-24"))
 _YEAR_LAST = re.compile(r"(\d{1,2})([-/.])(\d{1,2})\2(\d{4})", re.ASCII)
 _DAY_AND_NAME = re.compile(r"(\d{1,2})[- ]([A-Za-z]{3,9})\.?,?[- ](\d{4})", re.ASCII)
 _NAME_AND_DAY = re.compile(r"([A-Za-z]{3,9})\.? (\d{1,2}),? (\d{4})", re.ASCII)
@@ -159,7 +160,7 @@ _EPOCH_DAY = date(1970, 1, 1).toordinal()
 def day_of(text: str, order: DateOrder | None) -> date | None:
     """The day that a text is; None: it is none, or its `order` is needed and not known."""
     if found := _YEAR_FIRST.fullmatch(text):
-        return _date(int(found[1]), int(found[3]), int(found[4]))
+        return _date(int(found[1]), int(found[3] or found[5]), int(found[4] or found[6]))
     if found := _YEAR_LAST.fullmatch(text):
         numbers = int(found[1]), int(found[3])
         if order is None:
@@ -216,7 +217,7 @@ def is_epoch(text: str) -> bool:
 def date_length(text: str) -> int:
     """How long the date is with which a time begins; 0: that is not the same for all times."""
     found = _YEAR_FIRST.match(text)
-    return found.end() if found else 0
+    return found.end() if found and found.end() in _FIXED_LENGTHS else 0
 
 
 def _is_compact(text: str) -> bool:
@@ -258,7 +259,7 @@ def _split(cells: Sequence[str], model: str) -> tuple[list[str], list[str]]:
     mark = first[found.end() : found.end() + 1] if found else ""
     if not found or not mark or mark not in _BETWEEN:
         return list(cells), [""] * len(cells)
-    if len(set(map(len, cells))) == 1:
+    if len(set(map(len, cells))) == 1 and date_length(first):
         end = found.end()
         return [cell[:end] for cell in cells], [cell[end:] for cell in cells]
     divided = [cell.strip().partition(mark) for cell in cells]

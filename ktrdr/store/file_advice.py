@@ -17,6 +17,10 @@ _MOVE = "or move the file away"
 _WEB_PAGE = "it is a web page, such as the error of a download: download the bars again"
 _OTHER_FORMATS = (
     (b"\x1f\x8b", "it is compressed (gzip): decompress it"),
+    (b"BZh", "it is compressed (bzip2): decompress it"),
+    (b"\xfd7zXZ", "it is compressed (xz): decompress it"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed (zstd): decompress it"),
+    (b"7z\xbc\xaf", "it is an archive (7z): decompress it"),
     (b"PK\x03\x04", "it is a zip archive or a spreadsheet: write its table as CSV"),
     (b"\xd0\xcf\x11\xe0", "it is a spreadsheet: write its table as CSV"),
     (b"PAR1", "it is a Parquet file: write its table as CSV"),

@@ -19,6 +19,7 @@ from tests.importing.known_bars import (
     bar,
     imported,
     local,
+    minutes,
     read,
     table,
     weekdays,
@@ -277,6 +278,15 @@ FORMS = {
             ",time,open,high,low,close,tick_volume,spread,real_volume\n",
         ),
     ),
+    "dates without zeros, the year first": (
+        "AAPL_1d.csv",
+        DAYS,
+        table(
+            DAYS,
+            lambda t, *bar: ",".join(map(str, (f"{t.year}/{t.month}/{t.day}", *bar))),
+            "Date,Open,High,Low,Close,Volume\n",
+        ),
+    ),
     "volumes in thousands": (
         "AAPL_1d.csv",
         DAYS,
@@ -383,6 +393,19 @@ def test_encodings_and_compressions_are_read(tmp_path, kind):
     found = imported(tmp_path / "store", path)
     assert found.error is None
     assert read(tmp_path / "store/AAPL_1m.csv") == MINUTES
+
+
+def test_dates_and_clocks_without_zeros_may_be_of_one_length(tmp_path):
+    def shown(start):
+        there = start.astimezone(NEW_YORK)
+        return f"{there.month}/{there.day}/{there.year} {there.hour}:{there.minute:02}"
+
+    bars = [b for b in minutes(weekdays("2026-09-04", 7)) if len(shown(b[0])) == 14]
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(table(bars, lambda t, *bar: ",".join(map(str, (shown(t), *bar))), HEADER))
+    found = imported(tmp_path / "store", path, zone="America/New_York", stamp=Stamp.START)
+    assert found.error is None
+    assert read(tmp_path / "store/AAPL_1m.csv") == bars
 
 
 def test_chosen_columns_keep_what_the_header_says(tmp_path):

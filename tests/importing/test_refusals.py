@@ -209,6 +209,10 @@ REFUSED = {
     ),
     "a web page": ("AAPL_1d.csv", "<!DOCTYPE html><html></html>", "web page", "download"),
     "Parquet": ("AAPL_1d.parquet", "PAR1\0\0", "Parquet", "write its table as CSV"),
+    "a header alone": (
+        "AAPL_1d.csv", "Date;Open;High;Low;Close;Volume\r\n\r\n", "a header, and no rows", "leave"
+    ),
+    "bzip2": ("AAPL_1d.csv.bz2", "BZh91AY\0", "compressed (bzip2)", "decompress it"),
     "nothing": ("AAPL_1d.csv", "", "empty", "leave it out"),
     "a broken archive": ("AAPL_1d.csv.gz", "\x1f\x8bbroken", "decompressed", "again"),
     "times with and without a zone": (
