@@ -25,7 +25,11 @@ from ktrdr.completeness.file_fit import (
 from ktrdr.errors import NotUnderstood
 from ktrdr.importing.columns import Stamp
 from ktrdr.importing.lengths import refuse_other_quarters
-from ktrdr.importing.other_clock import refuse_likely_ends, refuse_other_clock
+from ktrdr.importing.other_clock import (
+    refuse_likely_ends,
+    refuse_other_clock,
+    refuse_shifted_starts,
+)
 from ktrdr.importing.zone_clocks import local_clock
 from ktrdr.market.sessions import Int64Array, Schedule
 from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
@@ -84,7 +88,8 @@ def meaning_of(
     utc = in_utc(times, zone)
     if hours is None:
         return _without_sessions(name, zone, how, said)
-    if (said.has_offsets or said.zone) and not said.is_zone_given and said.clocks is not None:
+    says_zone = (said.has_offsets or bool(said.zone)) and not said.is_zone_given
+    if says_zone and said.clocks is not None:
         refuse_other_clock(name, utc, said.clocks, hours)
     given_start = said.is_stamp_given and said.stamp is Stamp.START
     hours = replace(hours, has_zone=True, has_starts=given_start)
@@ -92,6 +97,8 @@ def meaning_of(
         refuse_other_quarters(name, utc, hours.schedule)
     why = misfit(utc, hours)
     is_by_end = why is not None and why.kind is Kind.STAMP
+    if is_by_end and says_zone and said.clocks is not None:
+        refuse_shifted_starts(name, said.clocks, hours)
     if why is not None and not is_by_end:
         notes += (_note_or_refusal(name, why, zone, said),)
     if has_rows_on_weekends(utc, hours) and not said.is_zone_given:

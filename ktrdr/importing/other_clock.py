@@ -6,11 +6,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from ktrdr.completeness.file_fit import Hours, fit_in_utc, fits_by_zone, is_long, longest
+from ktrdr.completeness.file_fit import (
+    Hours,
+    are_named_by_start,
+    fit_in_utc,
+    fits_by_zone,
+    in_utc,
+    is_long,
+    longest,
+)
 from ktrdr.completeness.gaps import among
 from ktrdr.errors import NotUnderstood
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S
+
+_NEAR_S = 900
+"""So near to their end rows of extended hours come."""
+_NEARLY_ALL = 0.95
 
 
 def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Hours) -> None:
@@ -25,7 +37,7 @@ def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Ho
     if not here._replace(inside=here.rows).is_much_better(here):
         return  # no zone could be
     there = max(fits_by_zone(np.sort(clocks), regular), key=lambda one: one.share)
-    if not there.is_good or not there.is_much_better(here):
+    if not there.is_good or not there.is_much_better(here) or _are_extended_alone(utc, hours):
         return
     what = (
         f"{name}: by the zone that its times say, {here.inside:,} of {here.rows:,} rows lie in the "
@@ -33,6 +45,36 @@ def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Ho
     )
     hint = "correct the offsets in a copy, and import that; if they are right: --zone UTC"
     raise NotUnderstood(what, hint=hint)
+
+
+def _are_extended_alone(utc: Int64Array, hours: Hours) -> bool:
+    """Whether rows are those before the sessions alone, or after them, from end to end.
+
+    The sessions themselves are longer, and do not fit there by another clock. A row is at their
+    begin, so that they are no ends of bars.
+    """
+    opens, closes, *_ = hours.schedule.columns
+    first, last, *_ = longest(hours).columns
+    for begins, ends in ((first, opens), (closes, last)):
+        place = np.maximum(np.searchsorted(begins, utc, side="right") - 1, 0)
+        into, left = utc - begins[place], ends[place] - hours.timeframe.length_s - utc
+        is_in = (into >= 0) & (left >= 0)
+        ends_met = is_in.any() and into[is_in].min() == 0 and left[is_in].min() <= _NEAR_S
+        if ends_met and is_in.sum() >= _NEARLY_ALL * len(utc):
+            return True
+    return False
+
+
+def refuse_shifted_starts(name: str, clocks: Int64Array, hours: Hours) -> None:
+    """Refuse ends of bars by the zone that they say, which are starts on the exchange's clock.
+
+    So it is with hours marked `EST` in summer. `clocks`: as above. NotUnderstood.
+    """
+    zone = hours.schedule.zone
+    if are_named_by_start(in_utc(np.sort(clocks), zone), hours):
+        what = f"{name}: by the zone that its times say they are the ends of bars; the same clock"
+        hint = "correct the offsets in a copy, and import that; if they are right: --zone UTC"
+        raise NotUnderstood(f"{what} in {zone} shows starts", hint=hint)
 
 
 def refuse_likely_ends(name: str, utc: Int64Array, hours: Hours) -> None:

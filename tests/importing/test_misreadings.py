@@ -5,7 +5,17 @@ from datetime import timedelta
 import pytest
 
 from ktrdr.importing.columns import Stamp, parse_chosen
-from tests.importing.known_bars import DAYS, FOREX, HEADER, imported, read, table
+from tests.importing.known_bars import (
+    DAYS,
+    FOREX,
+    HEADER,
+    imported,
+    local,
+    minutes,
+    read,
+    table,
+    weekdays,
+)
 
 M1 = timedelta(minutes=1)
 TITLES = ("Date", "Open", "High", "Low", "Close", "Volume")
@@ -83,3 +93,32 @@ def test_prices_below_0_are_prices(tmp_path):
     path.write_text(days(lambda t, *_: f"{t:%Y-%m-%d},1.5,2,-40.25,0,7"))
     assert imported(store, path).error is None
     assert read(store / "CLK0_1d.csv")[0][1:] == (1.5, 2, -40.25, 0, 7)
+
+
+def test_hours_marked_est_in_summer_are_said_to_have_wrong_offsets(tmp_path):
+    halves = minutes(weekdays("2026-09-01", 10), 30)
+    hours = [b for b in halves if b[0].minute == 0 or local(b[0])[11:16] == "09:30"]
+    path = tmp_path / "AAPL_1h.csv"
+    path.write_text(table(hours, lambda t, *b: ",".join(map(str, (local(t) + " EST", *b))), HEADER))
+    found = imported(tmp_path / "store", path)
+    assert "the same clock in America/New_York shows starts" in found.error.message
+    assert "correct the offsets" in found.error.hint
+
+
+@pytest.mark.parametrize(("first", "count"), [("04:00", 330), ("16:00", 240)])
+def test_hours_before_or_after_the_sessions_alone_are_taken_as_they_are(tmp_path, first, count):
+    bars = minutes(weekdays("2026-10-05", 10), first=first, count=count)
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(table(bars, lambda *b: ",".join(map(str, b)), HEADER))
+    stamp = Stamp.START if first == "16:00" else None  # the first one is at a close
+    assert imported(tmp_path / "store", path, stamp=stamp).error is None
+    assert read(tmp_path / "store/AAPL_1m.csv") == bars
+
+
+def test_ends_of_minutes_before_the_sessions_alone_are_no_starts(tmp_path):
+    bars = minutes(weekdays("2026-10-05", 10), first="04:00", count=330)
+    path = tmp_path / "AAPL_1m.csv"
+    ends = [(b[0] + M1, *b[1:]) for b in bars]
+    path.write_text(table(ends, lambda *b: ",".join(map(str, b)), HEADER))
+    assert imported(tmp_path / "store", path).error is not None
+    assert not (tmp_path / "store/AAPL_1m.csv").exists()
