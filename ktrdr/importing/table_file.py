@@ -20,6 +20,7 @@ _HEAD_LINES = 60
 _MOST_LISTED = 100_000
 _SHORT_YEAR = re.compile(r"(?<!\d)\d{1,2}([-/.])(?:\d{1,2}|[A-Za-z]{3})\1\d\d(?!\d)", re.ASCII)
 _GERMAN_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}", re.ASCII)
+_THIRTY_SECONDS = re.compile(r"\d{2,3}'\d{3}", re.ASCII)
 _QUOTE = ord('"')
 _FEW_REFUSED, _REFUSED_SHARE = 10, 0.05
 _DECIMALS = {"point": ".", "comma": ","}
@@ -138,9 +139,10 @@ def _decimal(
     path: Path, columns: Columns, plain: Dialect, models: Sequence[Sequence[str]], given: str
 ) -> str:
     """The decimal sign, by the first rows; if these have none, by all. MalformedFile: unclear."""
+    name, places = path.name, [place for place in columns.numbers if place is not None]
+    _refuse_thirty_seconds(name, [cells[at].strip() for cells in models for at in places[:4]])
     if given:
         return _DECIMALS[given]
-    name, places = path.name, [place for place in columns.numbers if place is not None]
     dates = [cells[columns.times[0]].strip() for cells in models]
     has_commas = plain.separator == ";" or (
         plain.separator != "," and any(map(_GERMAN_DATE.match, dates))
@@ -161,6 +163,13 @@ def _decimal(
         what = f"{name}: it is not clear whether ',' or '.' in its numbers is the decimal sign"
         raise MalformedFile(what, hint="say it: --columns decimal=comma, or decimal=point")
     return found
+
+
+def _refuse_thirty_seconds(name: str, prices: Sequence[str]) -> None:
+    """MalformedFile: all prices are such as `112'165`, of bonds or with thousands."""
+    if prices and all(map(_THIRTY_SECONDS.fullmatch, prices)):
+        what = f"{name}: {prices[0]!r} may be a price in 32nds, or be above a thousand"
+        raise MalformedFile(what, hint="write decimal numbers in a copy, and import that")
 
 
 def _rows_with_marks(path: Path, plain: Dialect, width: int) -> Iterator[list[str]]:

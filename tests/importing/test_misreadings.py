@@ -56,6 +56,14 @@ def test_points_beside_other_dates_are_decimal_signs(tmp_path):
     assert read(tmp_path / "store/USDJPY_1d.csv")[0][1:] == (141.234, 141.5, 141.1, 141.24, -1)
 
 
+def test_prices_in_32nds_are_no_thousands(tmp_path):
+    path = tmp_path / "ZN_1d.csv"
+    path.write_text(days(lambda t, *_: f"{t:%Y-%m-%d},112'165,112'240,112'010,112'165,500"))
+    found = imported(tmp_path / "store", path)
+    assert '"112\'165" may be a price in 32nds' in found.error.message
+    assert "decimal numbers" in found.error.hint
+
+
 def test_a_late_row_shows_the_decimal_sign_of_all(tmp_path):
     rows = [f"{t:%d.%m.%Y};2.815;2.830;2.800;2.820;1.234" for t, *_ in DAYS] * 3
     end = "31.07.2026;2.815,5;2.830,5;2.800;2.820;1.234"
