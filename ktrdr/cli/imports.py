@@ -38,7 +38,7 @@ def import_files(
     *,
     to: Annotated[
         str | None,
-        typer.Option(help="The series of the one file, such as AAPL_1m.", show_default=False),
+        typer.Option(help="The series of all these files, such as AAPL_1m.", show_default=False),
     ] = None,
     zone: Annotated[
         str | None,
@@ -69,8 +69,9 @@ def import_files(
     """Bring files of other programs into the store, as files of its own.
 
     The files stay as they are. Columns, zone, stamp and length of the bars are found out, and shown
-    in a table; what may mean several things is refused with what to type. A series that the store
-    has already is not touched. Exit code 1 if a file or a line was refused.
+    in a table; what may mean several things is refused with what to type. Files of one series, such
+    as one a month, become one file: all of them, or none. A series that the store has already is
+    not touched. Exit code 1 if a file or a line was refused.
 
     Example: ktrdr import ~/bars --recursive --dry-run
 
@@ -87,12 +88,9 @@ def import_files(
         raise Misconfigured(f"the store {settings.data_dir} is not there", hint=hint)
     wishes = _wishes(to, zone, stamp, columns, is_dry=dry_run)
     chosen = source_files(paths, is_recursive=recursive)
-    if wishes.to is not None and len(chosen.files) != 1:
-        what = f"--to {to}: expected one file, and there are {len(chosen.files):,}"
-        raise InvalidRequest(what, hint="import them one by one, or without --to")
     importer = Importer(settings.data_dir, wishes, time.time)
     with _progress(chosen.files) as shown_of:
-        found = [importer.run(one.path, one.name, shown_of(one)) for one in chosen.files]
+        found = importer.run_all(chosen.files, shown_of)
     if as_json:
         show_json(_as_json(found, settings.data_dir, chosen.in_subfolders))
     else:
@@ -157,16 +155,24 @@ def _show(found: Sequence[Understood], folder: Path, wishes: Wishes) -> None:
     known = [one for one in found if one.meaning is not None]
     if known:
         show_rows(_COLUMNS, [_row(one) for one in known])
+    shown: set[str] = set()
     for one in found:
         for text in one.notes:
             note(f"{one.path.name}: {text}")
         _show_refused(one, folder)
-        if one.error is not None:
+        if one.error is not None and (about := f"{one.error.message}") not in shown:
+            shown.add(about)
             show_error(one.error)
+    for series, parts in dict.fromkeys((one.series, one.parts) for one in found if _is_joined(one)):
+        note(f"{series}.csv: joined from {len(parts):,} files: {', '.join(parts)}")
     done = [one for one in found if one.error is None]
     bars = sum(one.tally.bars for one in done)
     verb = "would be imported" if wishes.is_dry else "imported"
     show_line(f"{len(done):,} of {len(found):,} files {verb}, {bars:,} bars")
+
+
+def _is_joined(one: Understood) -> bool:
+    return bool(one.parts) and one.error is None
 
 
 def _row(one: Understood) -> tuple[str, ...]:
@@ -205,7 +211,7 @@ def _as_json(found: Sequence[Understood], folder: Path, in_subfolders: int) -> d
 
 
 def _show_records(folder: Path, *, as_json: bool) -> None:
-    records = records_of(folder)
+    records = [part for one in records_of(folder) for part in one.get("parts", [one])]
     if as_json:
         show_json({"store": str(folder), "imported": records})
         return

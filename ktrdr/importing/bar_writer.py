@@ -31,6 +31,9 @@ _FEW = 0.05
 _FEW_REFUSED = 10
 _OFF_GRID, _LONGEST_ON_GRID_S = 0.1, 1800
 
+Bars = tuple[Int64Array, Matrix]
+"""The starts of bars (UTC seconds), ascending, and their rows."""
+
 
 @dataclass
 class Tally:
@@ -41,6 +44,8 @@ class Tally:
     last: int | None = None
     doubles: int = 0
     """Rows that were there more than once, alike."""
+    elsewhere: dict[str, int] = field(default_factory=dict)
+    """How many of its bars were taken from other files of the series, by their names."""
     refused: list[Refused] = field(default_factory=list)
     outside: int = 0
     """Bars outside the sessions."""
@@ -70,12 +75,11 @@ class Rules:
     """False: bars of this kind have none."""
 
 
-def text_of(chunks: Iterable[Matrix], rules: Rules, tally: Tally) -> Iterator[bytes]:
-    """The lines of a bar file, the header first; `tally` counts meanwhile.
+def bars_of(chunks: Iterable[Matrix], rules: Rules, tally: Tally) -> Iterator[Bars]:
+    """The bars of a file, each once and in order; `tally` counts meanwhile.
 
     `chunks`: rows in order of their times. NotUnderstood: they cannot be what they seem to be.
     """
-    yield f"{HEADER}\n".encode()
     start_of = _day_starts if isinstance(rules.meaning, DayRule) else _bar_starts
     waiting: tuple[Int64Array, Matrix] | None = None
     for chunk in chunks:
@@ -87,10 +91,10 @@ def text_of(chunks: Iterable[Matrix], rules: Rules, tally: Tally) -> Iterator[by
             what = f"{rules.name}: its rows are not in the order of their times"
             raise NotUnderstood(what, hint="sort a copy of it by time, and import that")
         whole = int(np.searchsorted(starts, starts[-1])) if len(starts) else 0
-        yield _lines(*_once(starts[:whole], rows[:whole], tally), rules, tally)
+        yield _counted(*_once(starts[:whole], rows[:whole], tally), rules, tally)
         waiting = starts[whole:], rows[whole:]
     if waiting is not None:
-        yield _lines(*_once(*waiting, tally), rules, tally)
+        yield _counted(*_once(*waiting, tally), rules, tally)
 
 
 def _bar_starts(rows: Matrix, rules: Rules, tally: Tally) -> tuple[Int64Array, Matrix]:
@@ -177,9 +181,9 @@ def _once(starts: Int64Array, rows: Matrix, tally: Tally) -> tuple[Int64Array, M
     return starts[kept], rows[kept]
 
 
-def _lines(starts: Int64Array, rows: Matrix, rules: Rules, tally: Tally) -> bytes:
+def _counted(starts: Int64Array, rows: Matrix, rules: Rules, tally: Tally) -> Bars:
     if not len(starts):
-        return b""
+        return starts, rows
     tally.bars += len(starts)
     tally.first = int(starts[0]) if tally.first is None else tally.first
     tally.last = int(starts[-1])
@@ -188,8 +192,21 @@ def _lines(starts: Int64Array, rows: Matrix, rules: Rules, tally: Tally) -> byte
         tally.known, tally.outside = tally.known + fit.rows, tally.outside + fit.outside
     if not rules.timeframe.is_daily:
         tally.off_grid += int((starts % rules.timeframe.length_s != 0).sum())
+    return starts, rows
+
+
+def text_of(bars: Iterable[Bars], *, has_volume: bool) -> Iterator[bytes]:
+    """The lines of a bar file, the header first."""
+    yield f"{HEADER}\n".encode()
+    for starts, rows in bars:
+        yield _lines(starts, rows, has_volume=has_volume)
+
+
+def _lines(starts: Int64Array, rows: Matrix, *, has_volume: bool) -> bytes:
+    if not len(starts):
+        return b""
     cells = [*_times(starts), *_spelled(rows[:, OPEN:VOLUME], repr)]
-    cells += _spelled(rows[:, VOLUME:], _volume) if rules.has_volume else [_NO_VOLUME]
+    cells += _spelled(rows[:, VOLUME:], _volume) if has_volume else [_NO_VOLUME]
     return _joined(len(starts), [*cells, _END])
 
 
@@ -251,6 +268,8 @@ def notes_on(tally: Tally) -> list[str]:
     notes = []
     if tally.doubles:
         notes.append(f"{tally.doubles:,} rows were there more than once, alike")
+    for name, count in tally.elsewhere.items():
+        notes.append(f"bars that are in {name} too, alike, and taken from there: {count:,}")
     if tally.outside:
         notes.append(f"{tally.outside:,} rows lie outside the sessions, or extended hours")
     return notes

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ktrdr.errors import KtrdrError, MalformedFile, NotUnderstood, StoreUnwritable
-from ktrdr.importing.bar_writer import Rules, Tally, check, notes_on, text_of
+from ktrdr.importing.agreement import (
+    refuse_different,
+    refuse_if_any_is_refused,
+    refuse_outside_period,
+)
+from ktrdr.importing.bar_writer import Bars, Rules, Tally, bars_of, check, notes_on, text_of
 from ktrdr.importing.columns import NO_VOLUME, Columns, Stamp
 from ktrdr.importing.contracts import ImportContracts, has_volume
+from ktrdr.importing.joined_bars import JoinedBars
 from ktrdr.importing.lengths import timeframe_of
-from ktrdr.importing.meaning import DayRule, Said, TimeMeaning, day_rule_of, meaning_of
+from ktrdr.importing.meaning import IN_FILE, DayRule, Said, TimeMeaning, day_rule_of, meaning_of
 from ktrdr.importing.records import keep_record
 from ktrdr.importing.rows import CLOCK, OFFSET, Matrix, Refused, utc_of
+from ktrdr.importing.same_series import groups_of, guess, refuse_other_names
 from ktrdr.importing.series_names import Named, name_of, one_of_each, refuse_several
+from ktrdr.importing.source_files import SourceFile
 from ktrdr.importing.spool import Spool
 from ktrdr.importing.table_file import ReadRows, TableFile, table_at
 from ktrdr.importing.text_blocks import Source, source_at
@@ -33,6 +42,10 @@ from ktrdr.store.time_spelling import spell_time
 
 _SAMPLES, _SAMPLE_ROWS = 8, 8_192
 _GIVEN = "given"
+_Made = TypeVar("_Made")
+
+ProgressOf = Callable[[SourceFile], Callable[[int], None]]
+"""What is given how many bytes of a file have been read."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,9 @@ class Understood:
     notes: list[str] = field(default_factory=list)
     is_written: bool = False
     error: KtrdrError | None = None
+    source: Source | None = None
+    parts: tuple[str, ...] = ()
+    """The files that were joined to one series, this one among them; none: it is alone."""
 
     @property
     def refused(self) -> list[Refused]:
@@ -87,47 +103,96 @@ class Importer:
         `shown`: its path with the folders that may name its symbol.
         """
         found = Understood(path)
-        try:
+        with _error_kept_in([found]):
             self._run(found, shown, progress)
-        except KtrdrError as error:
-            found.error = error
         return found
 
+    def run_all(self, files: Sequence[SourceFile], progress_of: ProgressOf) -> list[Understood]:
+        """Import files as `run` does, those of one series together: all of them, or none.
+
+        InvalidRequest: a person says one series for files of several.
+        """
+        chosen, to = self._wishes.columns, self._wishes.to
+        if to is not None:
+            refuse_other_names(files, str(to))
+            groups = [list(files)] if files else []
+        elif len(files) > 1:
+            groups = groups_of(files, [guess(file, chosen) for file in files])
+        else:
+            groups = [[file] for file in files]
+        found: dict[SourceFile, Understood] = {}
+        for group in groups:
+            if len(group) == 1:
+                (file,) = group
+                found[file] = self.run(file.path, file.name, progress_of(file))
+                continue
+            parts = [Understood(file.path) for file in group]
+            found.update(zip(group, parts, strict=True))
+            with _error_kept_in(parts):
+                self._run_together(parts, group, progress_of)
+        return [found[file] for file in files]
+
     def _run(self, found: Understood, shown: str, progress: Callable[[int], None]) -> None:
-        source = source_at(found.path)
+        with closing(self._temporary(Spool)) as spool:
+            rules = self._read(found, spool, shown, progress)
+            bars = self._checked(found, spool, rules)
+            self._write([found], text_of(bars, has_volume=rules.has_volume))
+
+    def _run_together(
+        self, found: Sequence[Understood], files: Sequence[SourceFile], progress_of: ProgressOf
+    ) -> None:
+        """Import files of one series, each understood by itself; all, or none of them."""
+        names = _names_in(files)
+        with closing(self._temporary(JoinedBars)) as joined:
+            rules = []
+            for one, file, name in zip(found, files, names, strict=True):
+                one.parts = names
+                with _error_kept_in([one]), closing(self._temporary(Spool)) as spool:
+                    rules.append(self._read(one, spool, file.name, progress_of(file)))
+                    joined.add(name, one.tally, self._checked(one, spool, rules[-1]))
+            with _error_kept_in([one for one in found if one.error is None]):
+                refuse_if_any_is_refused([one.error for one in found], names)
+                refuse_different([one.series for one in found], rules, names)
+                self._write(found, text_of(joined.read(), has_volume=rules[0].has_volume))
+
+    def _read(
+        self, found: Understood, spool: Spool, shown: str, progress: Callable[[int], None]
+    ) -> Rules:
+        """Read a file into the spool, and see what its rows mean."""
+        found.source = source = source_at(found.path)
         table = table_at(found.path, self._wishes.columns)
         if not self._may_have_volume(found.path.name, shown):
             table = replace(table, columns=table.columns.without_volume)
         found.table = table
-        with contextlib.closing(self._spool()) as spool:
-            found.read = table.read(spool, progress)
-            spool.sort(found.path.name)
-            if not source.is_unchanged:
-                what = f"{found.path.name}: another program wrote to it meanwhile"
-                raise MalformedFile(what, hint="import it again when nobody writes to it")
-            rules, is_confirmed = self._rules(found, spool, shown)
-            self._write(found, spool, rules, source, is_confirmed=is_confirmed)
+        found.read = table.read(spool, progress)
+        spool.sort(found.path.name)
+        if not source.is_unchanged:
+            what = f"{found.path.name}: another program wrote to it meanwhile"
+            raise MalformedFile(what, hint="import it again when nobody writes to it")
+        return self._rules(found, spool, shown)
 
-    def _spool(self) -> Spool:
-        folder = self._store.folder / METADATA_DIR
+    def _temporary(self, kind: Callable[[Path | None], _Made]) -> _Made:
+        """Something that needs a temporary file. StoreUnwritable."""
         if self._wishes.is_dry:
-            return Spool()
+            return kind(None)
+        folder = self._store.folder / METADATA_DIR
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return Spool(folder)
+            return kind(folder)
         except OSError as error:
             raise unwritable(folder, error, TRY_AGAIN) from error
 
     # What it is.
 
-    def _rules(self, found: Understood, spool: Spool, shown: str) -> tuple[Rules, bool]:
-        """How its rows become bars; and whether a person vouches for their times."""
+    def _rules(self, found: Understood, spool: Spool, shown: str) -> Rules:
+        """How its rows become bars."""
         name, table = found.path.name, found.table
         assert table is not None
         named = self._named(shown, _symbols(name, found.read, table.columns))
         instrument = self._contracts.instrument(name, named)
         rows = _sample(spool)
         times = utc_of(rows)
+        refuse_outside_period(name, times, named)
         timeframe = timeframe_of(name, times, named.timeframe, named.symbol)
         found.series = series = Series(named.symbol, timeframe)
         if (other := self._done.get(series)) is not None:
@@ -154,7 +219,7 @@ class Importer:
                 name, timeframe, meaning, self._now, instrument.sec_type, hours, None, volume
             )
         found.meaning = meaning
-        return rules, said.is_zone_given
+        return rules
 
     def _named(self, shown: str, symbols: set[str]) -> Named:
         if self._wishes.to is not None:
@@ -203,7 +268,7 @@ class Importer:
         return Said(
             has_offsets,
             inside or wishes.zone,
-            "in the file" if inside else _GIVEN,
+            IN_FILE if inside else _GIVEN,
             wishes.stamp or stamp,
             _GIVEN if wishes.stamp else by,
             is_stamp_given=wishes.stamp is not None,
@@ -212,29 +277,46 @@ class Importer:
 
     # Writing.
 
-    def _write(
-        self, found: Understood, spool: Spool, rules: Rules, source: Source, *, is_confirmed: bool
-    ) -> None:
-        assert found.series is not None
+    def _checked(self, found: Understood, spool: Spool, rules: Rules) -> Iterator[Bars]:
+        """The bars of a file, which are checked together behind the last one."""
+        yield from bars_of(spool.chunks(), rules, found.tally)
+        check(rules, found.tally, is_confirmed=bool(self._wishes.zone))
 
-        def pieces() -> Iterator[bytes]:
-            yield from text_of(spool.chunks(), rules, found.tally)
-            check(rules, found.tally, is_confirmed=is_confirmed)
-            found.notes += notes_on(found.tally)
-
+    def _write(self, found: Sequence[Understood], text: Iterator[bytes]) -> None:
+        """Write the series of which these are all files."""
+        series = found[0].series
+        assert series is not None
         if self._wishes.is_dry:
-            for _ in pieces():
+            for _ in text:
                 pass
-            self._done[found.series] = found.path
+        else:
+            write_new_series(self._store, series, text)
+        self._done[series] = found[0].path
+        for one in found:
+            one.notes += notes_on(one.tally)
+            one.is_written = not self._wishes.is_dry
+        if self._wishes.is_dry:
             return
-        write_new_series(self._store, found.series, pieces())
-        self._done[found.series] = found.path
-        found.is_written = True
-        content = _record(found, source, self._now)
+        refused = [(one.path.name, line) for one in found for line in one.refused]
         try:
-            keep_record(self._store.folder, found.series, content, found.refused)
+            keep_record(self._store.folder, series, _record(found, self._now), refused)
         except StoreUnwritable as error:
-            found.notes.append(f"no record of it could be kept: {error.message}")
+            found[0].notes.append(f"no record of it could be kept: {error.message}")
+
+
+@contextlib.contextmanager
+def _error_kept_in(found: Sequence[Understood]) -> Iterator[None]:
+    try:
+        yield
+    except KtrdrError as error:
+        for one in found:
+            one.error = error
+
+
+def _names_in(files: Sequence[SourceFile]) -> tuple[str, ...]:
+    """Names by which these files are told from one another."""
+    names = tuple(file.path.name for file in files)
+    return names if len(set(names)) == len(names) else tuple(str(file.path) for file in files)
 
 
 def _symbols(name: str, read: ReadRows, columns: Columns) -> set[str]:
@@ -261,9 +343,17 @@ def _whole_days(rows: Matrix) -> Matrix:
     return rows[is_whole] if is_whole.any() else rows
 
 
-def _record(found: Understood, source: Source, now: int) -> dict[str, Any]:
-    """What is kept of an import, for JSON."""
-    content = as_json(found)
+def _record(found: Sequence[Understood], now: int) -> dict[str, Any]:
+    """What is kept of an import, for JSON; of several files with each as one of its `parts`."""
+    parts = [_record_of(one, now) for one in found]
+    if len(parts) == 1:
+        return parts[0]
+    return {"series": parts[0]["series"], "imported_at": _shown(now), "parts": parts}
+
+
+def _record_of(found: Understood, now: int) -> dict[str, Any]:
+    content, source = as_json(found), found.source
+    assert source is not None
     return {
         **content,
         "source": str(source.path.resolve()),
@@ -292,6 +382,8 @@ def as_json(found: Understood) -> dict[str, Any]:
         "first": _shown(tally.first),
         "last": _shown(tally.last),
         "doubles": tally.doubles,
+        "in_other_files": tally.elsewhere,
+        "joined_from": list(found.parts),
         "refused": len(found.refused),
         "notes": found.notes,
         "written": found.is_written,

@@ -34,6 +34,8 @@ from ktrdr.importing.zone_clocks import local_clock
 from ktrdr.market.sessions import Int64Array, Schedule
 from ktrdr.market.timeframes import DAY_S, HOUR_S, Timeframe
 
+IN_FILE = "in the file"
+"""How a zone is known that each time or the header says."""
 _LEAST_ROWS = 20
 """Fewer rows show no zone."""
 _USUAL_ZONES = ("UTC", "America/New_York", "Europe/London", "Europe/Berlin", "America/Chicago")
@@ -128,7 +130,7 @@ def _zone(
     name: str, times: Int64Array, hours: Hours | None, said: Said
 ) -> tuple[str, str, tuple[str, ...]]:
     if said.has_offsets:
-        return "UTC", "in the file", ()
+        return "UTC", IN_FILE, ()
     if said.zone:
         return said.zone, said.zone_by, ()
     if hours is None:

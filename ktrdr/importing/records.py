@@ -24,19 +24,22 @@ def record_path(store: Path, series: Series) -> Path:
 
 
 def refused_path(store: Path, series: Series) -> Path:
-    """Where the refused lines are: `line,why,text`."""
+    """Where the refused lines are: `line,why,text,file`."""
     return store / METADATA_DIR / _FOLDER / f"{series}.refused.csv"
 
 
 def keep_record(
-    store: Path, series: Series, content: dict[str, Any], refused: Iterable[Refused]
+    store: Path, series: Series, content: dict[str, Any], refused: Iterable[tuple[str, Refused]]
 ) -> None:
-    """Keep what became of an import, in the place of an earlier one. StoreUnwritable."""
+    """Keep what became of an import, in the place of an earlier one. StoreUnwritable.
+
+    `refused`: each line with the name of its file.
+    """
     path, lines = record_path(store, series), refused_path(store, series)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("line", "why", "text"))
-    writer.writerows((one.line, one.why, one.text) for one in refused)
+    writer.writerow(("line", "why", "text", "file"))
+    writer.writerows((one.line, one.why, one.text, name) for name, one in refused)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(lines, [text.getvalue().encode(errors="replace")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from ktrdr.errors import MalformedFile
@@ -17,6 +18,11 @@ _METATRADER = re.compile(r"(.+_(?:[MH]\d{1,2}|Daily|D1))_\d{8,12}(?:_\d{8,12})?"
 _ENDINGS = re.compile(r"(?:\.(?:csv|txt|tsv|tab|gz|zip))+$", re.IGNORECASE)
 
 
+_PERIOD = (
+    r"(?:19|20)\d\d(?:[-_.]?(?:0[1-9]|1[0-2])(?:[-_.]?(?:0[1-9]|[12]\d|3[01]))?|[-_.]?Q[1-4])?"
+)
+_WITH_PERIOD = re.compile(rf"(?:(.+?)[\s_.-]+)?({_PERIOD})", re.IGNORECASE)
+_AFTER_PERIOD = re.compile(rf"({_PERIOD})[\s_.-]+(.+)", re.IGNORECASE)
 _YEAR = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])?|2100")
 """A year, or a month of one: in the folder of a symbol it is none itself."""
 
@@ -29,6 +35,8 @@ class Named(NamedTuple):
     """None: it is measured."""
     is_coin: bool = False
     """Its symbol is that of a coin if the store says so, and else of a stock."""
+    period: tuple[int, int] | None = None
+    """The dates `[first, end)` in its name, in UTC seconds, in which all of its rows lie."""
 
 
 def one_of_each(symbols: Iterable[str]) -> set[str]:
@@ -106,7 +114,9 @@ def _by_path(path: str) -> Named | None:
     else:
         found = proper_symbol(series.symbol)
         if found is None:
-            return Named(series.symbol, series.timeframe)
+            dated = _of_period("", series.symbol)
+            named = dated if dated is not None and dated.timeframe is None else Named("", None)
+            return named._replace(symbol=named.symbol or series.symbol, timeframe=series.timeframe)
         return Named(found.symbol, series.timeframe, found.is_coin)
     stem = _ENDINGS.sub("", name)
     if histdata := _HISTDATA.fullmatch(stem):
@@ -115,8 +125,43 @@ def _by_path(path: str) -> Named | None:
         path = f"{metatrader[1]}.csv"
     if (proper := proper_name(path)) is not None:
         return Named(proper.series.symbol, proper.series.timeframe, proper.is_coin)
+    if (part := _of_period(path, stem)) is not None:
+        return part
     is_marked = stem.isupper() or stem.lower().endswith(".us")
     return _by_symbol(stem) if is_marked and kind_of(name) is not None else None
+
+
+def _of_period(path: str, stem: str) -> Named | None:
+    """`AAPL_1m_2024-01.csv` and `AAPL/2024.csv`: those of AAPL for a month, a year or a day."""
+    if match := _WITH_PERIOD.fullmatch(stem):
+        rest, period = match[1], match[2]
+    elif match := _AFTER_PERIOD.fullmatch(stem):
+        rest, period = match[2], match[1]
+    else:
+        return None
+    folders = path.rpartition("/")[0]
+    if not rest and not folders.rpartition("/")[2]:
+        return None
+    named = _by_path(f"{folders}/{rest}.csv" if rest else f"{folders}.csv")
+    if named is None or (rest and named.period is not None) or _YEAR.fullmatch(named.symbol):
+        return None
+    return named._replace(period=_dates_of(period))
+
+
+def _dates_of(period: str) -> tuple[int, int]:
+    """The first second of a year, quarter, month or day, and the one behind its last."""
+    year, rest = int(period[:4]), period[4:].lstrip("-_.").upper()
+    first, count = 1, 12
+    if rest.startswith("Q"):
+        first, count = 3 * int(rest[1]) - 2, 3
+    elif rest:
+        first, count = int(rest[:2]), 1
+    begin = datetime(year, first, 1, tzinfo=UTC)
+    end = datetime(year + (first + count > 12), (first + count - 1) % 12 + 1, 1, tzinfo=UTC)
+    if day := rest[2:].lstrip("-_.") if count == 1 else "":
+        begin += timedelta(days=int(day) - 1)
+        end = begin + timedelta(days=1)
+    return int(begin.timestamp()), int(end.timestamp())
 
 
 def _by_symbol(text: str) -> Named | None:

@@ -16,7 +16,7 @@ class SourceFile(NamedTuple):
 
     path: Path
     name: str
-    """With its folder, which may name its symbol or timeframe."""
+    """With its folders, which may name its symbol or timeframe."""
 
 
 class SourceFiles(NamedTuple):
@@ -53,7 +53,7 @@ def source_files(paths: Iterable[str], *, is_recursive: bool) -> SourceFiles:
 
 
 def _named(path: Path) -> SourceFile:
-    return SourceFile(path, "/".join(path.absolute().parts[-2:]))
+    return SourceFile(path, "/".join(path.absolute().parts[-3:]))
 
 
 def _in_folder(folder: Path) -> Iterator[Path]:

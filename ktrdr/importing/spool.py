@@ -41,6 +41,7 @@ class Spool:
         self._ascends &= bool((steps >= 0).all())
         self._descends &= bool((steps <= 0).all())
         self._last = times[-1]
+        self._file.seek(self.count * _ROW_BYTES)
         self.count += len(matrix)
         self.with_offset += int((matrix[:, OFFSET] != NO_OFFSET).sum())
         self._file.write(np.ascontiguousarray(matrix).tobytes())
@@ -62,11 +63,16 @@ class Spool:
     def rows(self, begin: int, end: int) -> Matrix:
         """The rows `[begin, end)` in order of time."""
         end = min(end, self.count)
-        first = begin if self._ascends else self.count - end
-        self._file.seek(first * _ROW_BYTES)
+        if self._ascends:
+            return self.added(begin, end)
+        return self.added(self.count - end, self.count - begin)[::-1]
+
+    def added(self, begin: int, end: int) -> Matrix:
+        """The rows `[begin, end)` in the order in which they were added."""
+        self._file.seek(begin * _ROW_BYTES)
         raw = self._file.read(max(end - begin, 0) * _ROW_BYTES)
         matrix: Matrix = np.frombuffer(raw, np.float64).reshape(-1, WIDTH)
-        return matrix if self._ascends else matrix[::-1]
+        return matrix
 
     def chunks(self) -> Iterator[Matrix]:
         """All rows, some at a time."""

@@ -11,12 +11,13 @@ from pathlib import Path
 from ktrdr.errors import MalformedFile
 from ktrdr.importing.columns import Columns, dates_need_order, find_table, is_header
 from ktrdr.importing.dialect import SEPARATORS, Dialect, decimal_of, is_row, separator_of
-from ktrdr.importing.rows import Block, Refused, RowParser
+from ktrdr.importing.rows import Block, Parsed, Refused, RowParser
 from ktrdr.importing.spool import Spool
 from ktrdr.importing.text_blocks import blocks
 from ktrdr.importing.time_cells import DateOrder, TimeReader, order_shown
 
 _HEAD_LINES = 60
+_FIRST_LINES = 1_000
 _MOST_LISTED = 100_000
 _SHORT_YEAR = re.compile(r"(?<!\d)\d{1,2}([-/.])(?:\d{1,2}|[A-Za-z]{3})\1\d\d(?!\d)", re.ASCII)
 _GERMAN_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}", re.ASCII)
@@ -48,6 +49,15 @@ class TableFile:
     first_line: int
     """That of the first row, from 1."""
     date_order: DateOrder | None
+
+    def first_rows(self) -> Parsed:
+        """The rows of its first lines."""
+        parser = RowParser(self.columns, self.dialect, TimeReader(self.date_order))
+        for block in _from_line(blocks(self.path), self.first_line):
+            lines = block.raw.split(b"\n", _FIRST_LINES)[:_FIRST_LINES]
+            first = Block(block.first_line, b"\n".join([*filter(None, lines), b""]))
+            return next(parser.parse([first]))
+        return next(parser.parse([Block(self.first_line, b"")]))
 
     def read(self, spool: Spool, progress: Callable[[int], None]) -> ReadRows:
         """Read all rows into the spool. MalformedFile: too many lines are none."""

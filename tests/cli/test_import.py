@@ -61,6 +61,26 @@ def test_a_folder_is_imported_without_its_subfolders_unless_wanted(ktrdr, folder
     assert {path.name for path in data_dir.glob("*.csv")} == {"KO_1d.csv", "NFLX_1d.csv"}
 
 
+def test_files_of_one_series_become_one_and_are_named(ktrdr, tmp_path, data_dir):
+    days = DAYS.splitlines(keepends=True)
+    (tmp_path / "KO_1d_2024-01.csv").write_text("".join(days[:4]))
+    (tmp_path / "KO_1d_2024.csv").write_text("".join([days[0], *days[3:]]))
+    files = tmp_path / "KO_1d_2024-01.csv", tmp_path / "KO_1d_2024.csv"
+    for words in ((*files, "--dry-run"), files):
+        result = ktrdr(*words)
+        assert result.exit_code == 0, result.output
+        assert "KO_1d.csv: joined from 2 files: KO_1d_2024-01.csv, KO_1d_2024.csv" in result.stderr
+        assert (
+            "bars that are in KO_1d_2024-01.csv too, alike, and taken from there: 1"
+            in result.stderr
+        )
+        verb = "would be imported" if "--dry-run" in words else "imported"
+        assert result.stdout.splitlines()[-1] == f"2 of 2 files {verb}, 6 bars"
+    assert len((data_dir / "KO_1d.csv").read_text().splitlines()) == 7
+    listed = [line.split("\t") for line in ktrdr("--list").stdout.splitlines()[1:]]
+    assert [(one[0], one[5]) for one in listed] == [("KO_1d", str(file)) for file in files]
+
+
 def test_refused_lines_are_printed_and_kept(ktrdr, folder, data_dir):
     file = folder / "KO-1day.csv"
     file.write_text(DAYS + "2024-01-10,null,null,null,null,null\n")
@@ -70,8 +90,8 @@ def test_refused_lines_are_printed_and_kept(ktrdr, folder, data_dir):
     kept = data_dir / ".ktrdr/imported/KO_1d.refused.csv"
     assert str(kept) in result.stderr
     assert kept.read_text().splitlines() == [
-        "line,why,text",
-        """8,no number: 'null',"2024-01-10,null,null,null,null,null\"""",
+        "line,why,text,file",
+        """8,no number: 'null',"2024-01-10,null,null,null,null,null\",KO-1day.csv""",
     ]
 
 
@@ -115,7 +135,7 @@ def test_a_store_that_is_not_there_is_not_made(ktrdr, folder, data_dir):
         ((), "no file is named", "ktrdr import"),
         (("there.csv",), "there is no such file", "give the path"),
         (("KO-1day.csv", "--to", "AAPL"), "--to AAPL", "such as --to AAPL_1m"),
-        (("KO-1day.csv", "prices.csv", "--to", "AAPL_1d"), "expected one file", "one by one"),
+        (("KO-1day.csv", "prices.csv", "--to", "AAPL_1d"), "differ by more", "files of one series"),
         (("KO-1day.csv", "--zone", "Mars"), "time zone 'Mars'", ""),
         (("KO-1day.csv", "--stamp", "begin"), "--stamp 'begin': expected one of start end", ""),
         (("KO-1day.csv", "--columns", "day=Date"), "'day=Date': expected ROLE=COLUMN", "such as"),
