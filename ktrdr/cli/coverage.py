@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from shutil import get_terminal_size
@@ -17,11 +17,13 @@ from ktrdr.cli.nearest import checked_timeframe, chosen_of
 from ktrdr.cli.output import has_colors, is_terminal, show_json, show_rows
 from ktrdr.escapes import visible
 from ktrdr.ipc.codec import to_json
-from ktrdr.ipc.series_messages import CoverageGrid
+from ktrdr.ipc.series_messages import CoverageGrid, GridRow
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
 
 _TROUBLES = ("failed", "refused", "waiting", "filling")
+_BY_FILE = ("not_understood", "incomplete_row")
+"""States of series that say more than the days do, which are called failed."""
 _MARGIN = 2
 _FEWEST = 14
 """Fewer days than two weeks are not worth drawing."""
@@ -83,7 +85,7 @@ def heat_map(grid: CoverageGrid, columns: int, *, in_color: bool) -> Iterator[st
     """The lines of the map, `columns` wide: colours, or else the legend's characters."""
     names = [visible(f"{one.symbol} {one.timeframe}") for one in grid.series]
     troubles = [(c, state) for state in _TROUBLES for c, s in grid.legend.items() if s == state]
-    notes = [", ".join(counts(one.row, troubles)) or one.state for one in grid.series]
+    notes = [_note(one, troubles) for one in grid.series]
     name_width, note_width = max(map(len, names), default=0), max(map(len, notes), default=0)
     room = max(columns - name_width - note_width - 2 * _MARGIN, _FEWEST)
     outside = min((len(one.row) - len(one.row.lstrip(OUTSIDE)) for one in grid.series), default=0)
@@ -95,6 +97,12 @@ def heat_map(grid: CoverageGrid, columns: int, *, in_color: bool) -> Iterator[st
         drawn = "".join(_drawn(row)) if in_color else row
         yield f"{name:{name_width}}  {drawn}  {said}"
     yield _legend(grid.legend, in_color=in_color)
+
+
+def _note(one: GridRow, troubles: Sequence[tuple[str, str]]) -> str:
+    """What is said of a series beside its days."""
+    said = "" if one.state in _BY_FILE else ", ".join(counts(one.row, troubles))
+    return said or one.state.replace("_", " ")
 
 
 def _drawn(row: str) -> Iterator[str]:

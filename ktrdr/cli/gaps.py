@@ -21,7 +21,10 @@ from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.times import iso
 
-_STATES = ("complete", "filling", "waiting", "unproven", "renewed", "failed", "refused")
+_STATES = (
+    "complete", "filling", "waiting", "unproven", "renewed", "incomplete_row", "not_understood",
+    "failed", "refused",
+)  # fmt: skip
 _WHERE = "the gap filler"
 
 

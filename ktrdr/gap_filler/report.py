@@ -14,6 +14,7 @@ from ktrdr.assessment.series_state import SeriesSnapshot, SeriesState
 from ktrdr.completeness.coverage import Coverage, DayCoverage
 from ktrdr.completeness.gaps import SETTLED, Reason
 from ktrdr.completeness.lifetime import ContractLifetime
+from ktrdr.errors import NotUnderstood
 from ktrdr.ipc.messages import DayStatus, Json, SeriesCoverage, SeriesStatus
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
@@ -78,6 +79,7 @@ class StoreSnapshot:
         is_complete = one.coverage is not None and one.coverage.is_complete
         words = {
             "refused": self.is_refused,
+            "not_understood": isinstance(one.error, NotUnderstood),
             "failed": one.error is not None,
             "renewed": one.is_rebuilding,
             "filling": str(one.series) in self.current and not is_complete,
@@ -97,7 +99,10 @@ def _state_by(coverage: Coverage | None) -> str:
         return "waiting"
     if coverage.is_complete:
         return "complete"
-    return "unproven" if Reason.UNPROVEN in coverage.gap_counts else "waiting"
+    if Reason.UNPROVEN in coverage.gap_counts:
+        return "unproven"
+    is_left = coverage.gap_counts.keys() - set(SETTLED) == {Reason.INCOMPLETE_ROW}
+    return "incomplete_row" if is_left else "waiting"
 
 
 def status_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesStatus:

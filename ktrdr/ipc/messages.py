@@ -337,8 +337,9 @@ class SeriesFacts:
     timeframe: str
     file: str
     state: str
-    """`complete`, `filling`, `waiting`, `unproven`, `renewed` (being rebuilt), `failed` or
-    `refused`."""
+    """`complete`, `filling`, `waiting`, `unproven`, `renewed` (being rebuilt), `failed`,
+    `not_understood` (the rows of its file), `incomplete_row` (only bars are missing whose rows lack
+    a value) or `refused`."""
     first: Time | None = None
     last: Time | None = None
     expected: int | None = None

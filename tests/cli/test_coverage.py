@@ -91,6 +91,13 @@ def test_as_many_days_are_drawn_as_fit_and_the_newest(columns, days):
     assert first.endswith("2026-11-20")
 
 
+@pytest.mark.parametrize("state", ["not_understood", "incomplete_row"])
+def test_a_series_whose_file_is_in_the_way_is_not_said_to_have_failed(state):
+    grid = CoverageGrid("1", "2025-11-21", 3, LEGEND, [GridRow("AAPL", "1m", state, "c!!")])
+    _, line, _ = heat_map(grid, 60, in_color=False)
+    assert line == f"AAPL 1m  c!!  {state.replace('_', ' ')}"
+
+
 def test_days_before_all_series_are_not_drawn_and_a_series_without_days_has_its_state():
     rows = [GridRow("AAPL", "1m", "complete", "   cc"), GridRow("MSFT", "1m", "waiting", "     ")]
     grid = CoverageGrid("1", "2026-11-16", 5, LEGEND, rows)

@@ -65,7 +65,10 @@ def test_one_that_is_not_understood_is_left_as_it_is(look, text, timeframe, why)
     filler, path = look(text, timeframe)
     assert path.read_text() == text
     told = of_aapl(filler)
-    assert (told["state"], told["error"]) == ("failed", f"{path.name} is not understood: {why}")
+    assert (told["state"], told["error"]) == (
+        "not_understood",
+        f"{path.name} is not understood: {why}",
+    )
     assert told["hint"].startswith("nothing is written to it; ")
     assert set(told["missing"]) == {"not_understood"}
     (problem,) = filler.status.recent_errors

@@ -59,7 +59,7 @@ def test_its_bar_is_missing_and_not_requested_and_the_row_stays(begin, connectio
     assert path.read_text() == rows(LACKING)
     told = of_aapl(filler)
     assert told["missing"] == {"incomplete_row": 1}
-    assert (told["present"], told["state"]) == (7, "waiting")
+    assert (told["present"], told["state"]) == (7, "incomplete_row")
     assert (filler.status.gaps_remaining, filler.status.unfillable) == (0, {"incomplete_row": 1})
     requests = len(connection.requested)
     for _ in range(3):

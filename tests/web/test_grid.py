@@ -105,5 +105,5 @@ def test_the_heat_map_names_the_states_as_the_table_and_the_document_do(client):
         r"^\| ([^|]+) \| (?:plain|blue|yellow|red|violet|pale)", document, re.MULTILINE
     )
     words = {word for name in names for word in name.partition(":")[0].split(" or ")}
-    of_table = {"complete", "filling", "waiting", "unproven", "failed"}
+    of_table = {"complete", "filling", "waiting", "unproven", "failed", "not understood"}
     assert words == of_table | {"no trades, verified", "closed"}

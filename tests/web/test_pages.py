@@ -503,6 +503,16 @@ def test_the_form_says_when_it_did_not_work(client):
     assert "could not be reached" in client.get(answer.location).text
 
 
+@pytest.mark.parametrize("path", ["/", "/series/AAPL/1m"])
+def test_a_file_that_is_not_understood_is_called_that_and_not_failed(client, peers, path):
+    trouble = {"state": "not_understood", "error": "AAPL_1m.csv is not understood: in UTC"}
+    one = peers.coverage["series"][0]
+    peers.coverage["series"] = [one | trouble | {"missing": {"not_understood": 8}}]
+    html = client.get(path).text
+    assert re.findall(r'<span class="pill bad">([^<]*)</span>', html)[-1] == "not understood"
+    assert '">failed' not in html
+
+
 def test_an_address_cannot_put_words_into_the_page(client):
     assert "gotcha" not in client.get("/?notice=gotcha").text
 
@@ -518,11 +528,15 @@ def test_what_needs_eyes_is_on_top():
         one("C", "1m", "waiting"),
         one("D", "1m", "failed"),
         one("E", "1m", "never heard of"),
+        one("F", "1m", "incomplete_row"),
+        one("G", "1m", "not_understood"),
     ]
 
     assert [f"{s.symbol} {s.timeframe}" for s in worst_first(listed)] == [
         "E 1m",
         "D 1m",
+        "G 1m",
+        "F 1m",
         "C 1m",
         "A 1m",
         "B 5m",

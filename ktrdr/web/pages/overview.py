@@ -18,7 +18,10 @@ from ktrdr.web.pages.page import Page, Site, Values
 _ROWS = 40
 _NEEDS = 8
 """What needs a person is listed up to this number, and the rest on demand."""
-_WORST_FIRST = ("refused", "failed", "renewed", "filling", "unproven", "waiting", "complete")
+_WORST_FIRST = (
+    "refused", "failed", "not_understood", "incomplete_row", "renewed", "filling", "unproven",
+    "waiting", "complete",
+)  # fmt: skip
 _TIMEFRAMES = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
 
 
