@@ -7,7 +7,7 @@ from typing import NamedTuple
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import KnownSessions
-from ktrdr.completeness.file_fit import ROW_NUMBERS, Hours, Misfit, misfit
+from ktrdr.completeness.file_fit import ROW_NUMBERS, Hours, Misfit, misfit, on_weekends, other_clock
 from ktrdr.errors import NotUnderstood
 from ktrdr.market.instruments import Instrument, Series
 from ktrdr.market.sessions import Int64Array, Schedule
@@ -15,7 +15,7 @@ from ktrdr.market.timeframes import DAY_S
 from ktrdr.store.columns import has_row_numbers
 from ktrdr.store.file_key import FileKey
 from ktrdr.store.interface import FileContents
-from ktrdr.store.time_spelling import has_zone
+from ktrdr.store.time_spelling import offset_of
 
 _ROWS = 20_000
 """So many of the last rows are looked at."""
@@ -77,16 +77,19 @@ class FileLooks:
             self._verdicts[state.series] = basis, ROW_NUMBERS
             return ROW_NUMBERS
         times = _times(state, contents)
+        clocks = _clocks(state, times)
         hours = Hours(
             state.series.timeframe,
             basis.schedule,
             basis.alignment,
             now,
-            has_zone=bool(state.instrument.zone) or _says_zone(state, times),
+            has_zone=bool(state.instrument.zone) or clocks is not None,
             has_starts=bool(state.instrument.stamp),
             has_extended_hours=state.instrument.extended_hours,
         )
         why = misfit(times, hours)
+        if not state.instrument.zone and clocks is not None and not (why and why.is_sure):
+            why = other_clock(times, clocks, hours) or on_weekends(times, hours) or why
         self._verdicts[state.series] = basis, why
         return why
 
@@ -112,12 +115,22 @@ def _has_row_numbers(state: SeriesState, contents: FileContents) -> bool:
     return has_row_numbers(columns, row[1])
 
 
-def _says_zone(state: SeriesState, times: Int64Array) -> bool:
-    """Its first and its last row that is looked at say their zone."""
-    return all(_row_says_zone(state, time) for time in {*times[:1].tolist(), *times[-1:].tolist()})
+def _clocks(state: SeriesState, times: Int64Array) -> Int64Array | None:
+    """What the cells of these rows show, as if that were UTC; None: they say no zone.
+
+    By the offsets of the first and the last one. If these differ, they are a real zone's: then the
+    times themselves.
+    """
+    if not len(times):
+        return times
+    offsets = {_offset_of(state, time) for time in (int(times[0]), int(times[-1]))}
+    if None in offsets:
+        return None
+    (offset,) = offsets if len(offsets) == 1 else (0,)
+    return times + (offset or 0)
 
 
-def _row_says_zone(state: SeriesState, time: int) -> bool:
+def _offset_of(state: SeriesState, time: int) -> int | None:
     rows = state.store.rows(state.series, time, time + 1)
     cells = rows.text.decode(errors="replace").split(",")
-    return has_zone(cells[rows.layout.time_place])
+    return offset_of(cells[rows.layout.time_place])

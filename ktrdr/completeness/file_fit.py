@@ -8,7 +8,7 @@ since in the right zone nearly all rows lie in them. They show little of a marke
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import NamedTuple
@@ -57,6 +57,7 @@ class Kind(Enum):
     """What does not fit."""
 
     ZONE = "zone"
+    OTHER_CLOCK = "other clock"
     STAMP = "stamp"
     GRID = "grid"
     LENGTH = "length"
@@ -65,9 +66,14 @@ class Kind(Enum):
     ROW_NUMBERS = "row numbers"
 
 
+_NEARLY_ALL = 0.95
+
 _ADVICE = {
     Kind.ZONE: "move it away and bring it in with `ktrdr import`, or write each time in UTC or "
     "with its offset; or, if they are UTC, "
+    'zone = "UTC" for it in instruments.toml',
+    Kind.OTHER_CLOCK: "correct its times in a copy, and put that in its place; or, if they "
+    "are right, "
     'zone = "UTC" for it in instruments.toml',
     Kind.STAMP: "move it away and bring it in with `ktrdr import`, or name each bar by its "
     "start; or, if they are starts, "
@@ -145,6 +151,8 @@ ROW_NUMBERS = Misfit(
     "its first column has no name and numbers the rows, and new rows would have no number",
 )
 """The first column is an index."""
+ON_WEEKENDS = Misfit(Kind.OTHER_CLOCK, "some of its rows lie in the middle of weekends")
+"""As with a broker's clock that the times do not say."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +201,60 @@ def misfit(times: Int64Array, hours: Hours) -> Misfit | None:
     if _are_named_by_end(times, hours, hours.schedule):
         return Misfit(Kind.STAMP, "its times are the ends of bars, not their starts")
     return _other_grid(times, hours)
+
+
+def other_clock(times: Int64Array, clocks: Int64Array, hours: Hours) -> Misfit | None:
+    """Why times that say their zone cannot be right; None: they may be.
+
+    Their clock fits the regular sessions far better as that of another zone. Rows of extended hours
+    fill more of a day than the sessions do, and fit in no other zone. `times`: ascending, in UTC
+    seconds as the file says; `clocks`: what its cells show, as if that were UTC.
+    """
+    if not hours.can_tell or not hours.schedule.sessions or not len(times):
+        return None
+    regular = replace(hours, has_extended_hours=True)  # none are added
+    here = fit_in_utc(times, regular)
+    if here.outside >= _LEAST_STRAY:
+        there = max(fits_by_zone(np.sort(clocks), regular), key=lambda one: one.share)
+        is_better = there.is_good and there.is_much_better(here)
+        if is_better and not _are_extended_alone(times, hours):
+            why = (
+                f"by the zone that its times say, {here.inside:,} of {here.rows:,} rows lie in the "
+                f"contract's sessions; the same clock in {there.zone}: {there.inside:,} of "
+                f"{there.rows:,}"
+            )
+            return Misfit(Kind.OTHER_CLOCK, why)
+    return None
+
+
+def _are_extended_alone(utc: Int64Array, hours: Hours) -> bool:
+    """Whether rows are those before the sessions alone, or after them, from end to end.
+
+    The sessions themselves are longer, and do not fit there by another clock. A row is at their
+    begin, so that they are no ends of bars.
+    """
+    opens, closes, *_ = hours.schedule.columns
+    first, last, *_ = longest(hours).columns
+    for begins, ends in ((first, opens), (closes, last)):
+        place = np.maximum(np.searchsorted(begins, utc, side="right") - 1, 0)
+        into, left = utc - begins[place], ends[place] - hours.timeframe.length_s - utc
+        is_in = (into >= 0) & (left >= 0)
+        ends_met = is_in.any() and into[is_in].min() == 0 and left[is_in].min() <= _NEAR_S
+        if ends_met and is_in.sum() >= _NEARLY_ALL * len(utc):
+            return True
+    return False
+
+
+def on_weekends(times: Int64Array, hours: Hours) -> Misfit | None:
+    """That rows lie in the middle of weekends, and so many that it is no chance; None: they do not.
+
+    `times`: UTC seconds.
+    """
+    if not hours.can_tell or not hours.schedule.sessions:
+        return None
+    is_so = has_rows_on_weekends(times, hours)
+    is_chance = is_so and are_on_weekends(times, hours).sum() < _LEAST_STRAY
+    return ON_WEEKENDS if is_so and not is_chance else None
 
 
 def fits_by_zone(times: Int64Array, hours: Hours) -> list[Fit]:

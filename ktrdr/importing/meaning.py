@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ktrdr.completeness.file_fit import (
+    ON_WEEKENDS,
     Fit,
     Hours,
     Kind,
@@ -104,7 +105,7 @@ def meaning_of(
     if why is not None and not is_by_end:
         notes += (_note_or_refusal(name, why, zone, said),)
     if has_rows_on_weekends(utc, hours) and not said.is_zone_given:
-        what = f"{name}: some of its rows lie in the middle of weekends"
+        what = f"{name}: {ON_WEEKENDS.what}"
         hint = f"its times may be another clock's than they say; if they are right: --zone {zone}"
         raise NotUnderstood(what, hint=hint)
     stamp, known = _stamp(name, utc, hours, said, is_by_end=is_by_end)

@@ -2,67 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ktrdr.completeness.file_fit import (
     Hours,
     are_named_by_start,
-    fit_in_utc,
-    fits_by_zone,
     in_utc,
     is_long,
     longest,
+    other_clock,
 )
 from ktrdr.completeness.gaps import among
 from ktrdr.errors import NotUnderstood
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S
 
-_NEAR_S = 900
-"""So near to their end rows of extended hours come."""
-_NEARLY_ALL = 0.95
-
 
 def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Hours) -> None:
-    """Refuse times whose clock fits the regular sessions far better as that of another zone.
+    """Refuse times that are another clock's than they say; arguments as of `other_clock`.
 
-    `utc`: as the file says, ascending; `clocks`: what its cells show, as if that were UTC. Rows
-    of extended hours fill more of a day than the sessions do: these fit in no other zone.
     NotUnderstood: their zone is a wrong one.
     """
-    regular = replace(hours, has_extended_hours=True)  # none are added
-    here = fit_in_utc(utc, regular)
-    if not here._replace(inside=here.rows).is_much_better(here):
-        return  # no zone could be
-    there = max(fits_by_zone(np.sort(clocks), regular), key=lambda one: one.share)
-    if not there.is_good or not there.is_much_better(here) or _are_extended_alone(utc, hours):
+    why = other_clock(utc, clocks, hours)
+    if why is None:
         return
-    what = (
-        f"{name}: by the zone that its times say, {here.inside:,} of {here.rows:,} rows lie in the "
-        f"contract's sessions; the same clock in {there.zone}: {there.inside:,} of {there.rows:,}"
-    )
     hint = "correct the offsets in a copy, and import that; if they are right: --zone UTC"
-    raise NotUnderstood(what, hint=hint)
-
-
-def _are_extended_alone(utc: Int64Array, hours: Hours) -> bool:
-    """Whether rows are those before the sessions alone, or after them, from end to end.
-
-    The sessions themselves are longer, and do not fit there by another clock. A row is at their
-    begin, so that they are no ends of bars.
-    """
-    opens, closes, *_ = hours.schedule.columns
-    first, last, *_ = longest(hours).columns
-    for begins, ends in ((first, opens), (closes, last)):
-        place = np.maximum(np.searchsorted(begins, utc, side="right") - 1, 0)
-        into, left = utc - begins[place], ends[place] - hours.timeframe.length_s - utc
-        is_in = (into >= 0) & (left >= 0)
-        ends_met = is_in.any() and into[is_in].min() == 0 and left[is_in].min() <= _NEAR_S
-        if ends_met and is_in.sum() >= _NEARLY_ALL * len(utc):
-            return True
-    return False
+    raise NotUnderstood(f"{name}: {why.what}", hint=hint)
 
 
 def refuse_shifted_starts(name: str, clocks: Int64Array, hours: Hours) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ktrdr.errors import InvalidRequest, KtrdrError
 from ktrdr.importing.lengths import timeframe_of
 from ktrdr.importing.rows import utc_of
-from ktrdr.importing.series_names import name_of
+from ktrdr.importing.series_names import name_of, one_of_each
 from ktrdr.importing.source_files import SourceFile
 from ktrdr.importing.table_file import table_at
 from ktrdr.market.timeframes import Timeframe
@@ -35,7 +35,7 @@ def guess(file: SourceFile, chosen: Mapping[str, str]) -> Guess | None:
             return symbol, named.timeframe
         table = table_at(file.path, chosen)
         first = table.first_rows()
-        named = name_of(file.name, {*first.symbols, *table.columns.symbols})
+        named = name_of(file.name, one_of_each({*first.symbols, *table.columns.symbols}))
         if named is None:
             return None
         symbol = named.symbol

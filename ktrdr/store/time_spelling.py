@@ -82,8 +82,19 @@ def spell_time(start: int) -> str:
 
 def has_zone(text: str) -> bool:
     """Whether a time that can be read says its zone, by an offset or as seconds since 1970."""
+    return offset_of(text) is not None
+
+
+def offset_of(text: str) -> int | None:
+    """By how many seconds the clock of a time that can be read is ahead of UTC; None: it says none.
+
+    Seconds since 1970 are in UTC.
+    """
     bare = text.strip()
-    return bare.isdigit() or datetime.fromisoformat(bare).tzinfo is not None
+    if bare.isdigit():
+        return 0
+    offset = datetime.fromisoformat(bare).utcoffset()
+    return None if offset is None else int(offset.total_seconds())
 
 
 def spelling_like(text: str, start: int) -> Spell:

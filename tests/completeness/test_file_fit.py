@@ -6,7 +6,15 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from ktrdr.completeness.file_fit import Hours, Kind, in_utc, misfit
+from ktrdr.completeness.file_fit import (
+    ON_WEEKENDS,
+    Hours,
+    Kind,
+    in_utc,
+    misfit,
+    on_weekends,
+    other_clock,
+)
 from ktrdr.market.sessions import Schedule, Session, expected
 from ktrdr.market.timeframes import Timeframe
 from ktrdr.market.zones import EXCHANGE_ZONES
@@ -129,6 +137,45 @@ def test_what_ib_itself_has_fits(kind, timeframe, alignment):
                 part = starts[first : len(starts) - last]
                 told = found(part, timeframe, of, has_zone=has_zone, alignment=known)
                 assert told is None, (first, last, has_zone, told)
+    hours = Hours(timeframe, of, known, LATER, has_zone=True)
+    assert on_weekends(starts, hours) is None
+    for ahead_s in (-5 * 3600, 0, 9 * 3600):
+        assert other_clock(starts, starts + ahead_s, hours) is None
+
+
+@pytest.mark.parametrize(("of", "zone"), [(STOCK, "America/New_York"), (INDIA, "Asia/Kolkata")])
+def test_a_local_clock_that_says_utc_is_told(of, zone):
+    clocks = on_the_clock(bars(of, 60), zone)
+    told = other_clock(clocks, clocks, Hours(M1, of, USUAL, LATER, has_zone=True))
+    assert told.is_sure
+    assert f"the same clock in {zone}" in told.what
+
+
+def test_extended_hours_are_no_other_clock():
+    starts = bars(LONG_DAY, 60)
+    hours = Hours(M1, STOCK, USUAL, LATER, has_zone=True)
+    assert other_clock(starts, starts, hours) is None
+    assert on_weekends(starts, hours) is None
+
+
+def test_a_forex_broker_s_clock_that_says_utc_has_rows_on_weekends():
+    clocks = on_the_clock(bars(FOREX, 60), "Europe/Athens")
+    assert on_weekends(clocks, Hours(M1, FOREX, USUAL, LATER, has_zone=True)) is ON_WEEKENDS
+
+
+def test_a_few_rows_on_a_weekend_are_no_other_clock():
+    starts = bars(FOREX, 60)
+    saturday = moment("2026-11-14", "12:00", "UTC")
+    few = np.sort(np.append(starts[-400:], saturday + 60 * np.arange(9)))
+    assert on_weekends(few, Hours(M1, FOREX, USUAL, LATER, has_zone=True)) is None
+
+
+def test_guessed_sessions_show_no_other_clock():
+    guessed = Schedule(STOCK.zone, STOCK.start, STOCK.end, STOCK.sessions, "rules")
+    clocks = on_the_clock(bars(STOCK, 60), "America/New_York")
+    hours = Hours(M1, guessed, USUAL, LATER, has_zone=True)
+    assert other_clock(clocks, clocks, hours) is None
+    assert on_weekends(clocks, hours) is None
 
 
 @pytest.mark.parametrize("clocks", [("17:30",), ("11:30", "16:30"), ("9:00", "13:00", "17:30")])

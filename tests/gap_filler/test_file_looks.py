@@ -75,6 +75,36 @@ def test_one_that_is_not_understood_is_left_as_it_is(look, text, timeframe, why)
     assert problem.message == told["error"]
 
 
+TOKYO_S = 9 * 3600
+WRONG_ZONE = (
+    "by the zone that its times say, 0 of 120 rows lie in the contract's sessions; the same clock "
+    "in Asia/Tokyo: 120 of 120"
+)
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M:%S+00:00", "%Y-%m-%dT%H:%M:%SZ", "epoch"])
+def test_times_that_say_a_wrong_zone_are_not_understood(look, form):
+    text = rows(MINUTES, later_s=TOKYO_S, form=form)
+    if form == "epoch":
+        for start in MINUTES:
+            text = text.replace("epoch", str(start + TOKYO_S), 1)
+    filler, path = look(text)
+    told = of_aapl(filler)
+    assert (told["state"], told["error"]) == (
+        "not_understood",
+        f"AAPL_1m.csv is not understood: {WRONG_ZONE}",
+    )
+    assert 'zone = "UTC"' in told["hint"]
+    assert path.read_text() == text
+
+
+def test_times_of_a_wrong_zone_are_kept_if_a_person_says_that_they_are_right(look):
+    text = rows(MINUTES, later_s=TOKYO_S, form="%Y-%m-%d %H:%M:%S+00:00")
+    filler, path = look(text, entry='zone = "UTC"')
+    assert of_aapl(filler)["error"] is None
+    assert path.read_text() != text
+
+
 @pytest.mark.parametrize(
     ("text", "entry"),
     [
