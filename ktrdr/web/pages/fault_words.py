@@ -159,7 +159,8 @@ FAULT_WORDS = {
         "For a series added meanwhile: “IB knows no contract at present, not even AMZN, so that "
         "nothing is known of …”; it is “to be tried again”.",
         "A contract that is known to be good is requested too: as that is denied as well, it "
-        "is not believed, and requested again after 1, 5 and 30 minutes.",
+        "is not believed. From the third one on, a request or a probe tests it twice a minute, and "
+        "all are requested again within half a minute after the end.",
     ),
     "false_no_data": FaultWords(
         "“No data” for everything",
