@@ -38,13 +38,11 @@ class ContractControls:
     async def doubt(
         self, instrument: Instrument, error: UnknownContract, left_s: float
     ) -> KtrdrError | None:
-        """Why the error is inconclusive; None: IB knows a good contract, or none is left to test.
+        """Why the error is inconclusive; None: IB knows a good contract.
 
         RepeatError: the request for the good contract was not answered either.
         """
         good = self._connection.evidence.contracts.good(other_than=instrument)
-        if good is None:
-            return None
         try:
             await self._answer(good, left_s)
         except (NotConnected, TimeoutError) as unsure:
@@ -63,7 +61,7 @@ class ContractControls:
     async def may_be_known(self, instrument: Instrument, left_s: float) -> bool:
         """Whether IB knows the contract after all, by its details, or does not say."""
         try:
-            await self._answer(instrument, left_s)
+            await self._answer(instrument, left_s, is_own=True)
         except UnknownContract:
             return False
         except (KtrdrError, TimeoutError):
@@ -82,18 +80,28 @@ class ContractControls:
             return error.hint  # the contracts will be listed at the next request
         return error.hint
 
-    async def _answer(self, instrument: Instrument, left_s: float) -> ContractFacts:
+    async def _answer(
+        self, instrument: Instrument, left_s: float, *, is_own: bool = False
+    ) -> ContractFacts:
         """IB's answer about a contract, shared by all callers that test it now.
 
         What was requested before the caller's error came and is answered does not count: the
-        reset may have begun since.
+        reset may have begun since. Nor does a refusal, if it is of the caller's own contract
+        (`is_own`): the reset may have ended since.
         """
         loop = asyncio.get_running_loop()
         doubted_at = loop.time()
         async with asyncio.timeout(max(left_s, _LEAST_S)):
             while True:
                 began_at, control = self._control(instrument)
-                facts = await asyncio.shield(control)
+                try:
+                    facts = await asyncio.shield(control)
+                except UnknownContract:
+                    if began_at >= doubted_at or not is_own:
+                        raise
+                    if self._controls.get(instrument) == (began_at, control):
+                        del self._controls[instrument]
+                    continue
                 if began_at >= doubted_at:
                     return facts
 
@@ -120,4 +128,4 @@ class ContractControls:
 
 
 def _was_refused(requested: asyncio.Task[ContractFacts]) -> bool:
-    return not requested.cancelled() and requested.exception() is not None
+    return not requested.cancelled() and isinstance(requested.exception(), UnknownContract)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from ktrdr.errors import CompetingSession, KtrdrError, RequestFailed
+from ktrdr.errors import CompetingSession, KtrdrError, Permanent, RequestFailed
 from ktrdr.ib.availability import Availability
 from ktrdr.ib.error_codes import is_english, says_no_farm
 from ktrdr.ib.farms import Farms
@@ -119,7 +119,7 @@ class DataEvidence:
         self._liveness.note_data()
         if is_history:
             self._note_history(instrument, requested_at)
-        elif self.gate.answered(None):
+        elif self.gate.holds_details and self.gate.answered(None, requested_at):
             self._status.note_data_back()
 
     def note_failed(self, instrument: Instrument, error: KtrdrError) -> bool:
@@ -169,8 +169,11 @@ class DataEvidence:
         """A probe was answered with an error, which need not say whether data are available."""
         if says_no_farm(error):
             self._note_probe_without_farm(instrument, error)
-        else:
-            self._liveness.note_data()
+            return
+        self._liveness.note_data()
+        if isinstance(error, Permanent | RequestFailed):  # perhaps of this contract alone
+            self.contracts.refused(instrument)
+            self._taken_for = None
 
     def _note_probe_without_farm(self, instrument: Instrument, error: KtrdrError) -> None:
         self._liveness.note_no_farm()
@@ -192,7 +195,7 @@ class DataEvidence:
     def _note_history(self, instrument: Instrument, requested_at: float) -> None:
         """A history request for this contract was answered."""
         self._refusals.note_answer()
-        if self.gate.answered(kind(instrument)):
+        if self.gate.answered(kind(instrument), requested_at):
             self._status.note_data_back()
         if self._farms.answered(instrument.symbol, self._now().timestamp()):
             self._note_farm_back()

@@ -60,8 +60,17 @@ class _Request(Generic[T]):
     deadline: float
     overtaking: Overtaking | None
     """None: no history farm serves it, so that answers to others tell nothing."""
+    refusals: int = 0
+    """How often it was refused for a reason that holds for others too."""
+    has_failed: bool = False
+    """IB has refused it once for no known reason."""
     was_unknown: bool = False
     """IB has refused it once as one for an unknown contract."""
+
+    @property
+    def left_s(self) -> float:
+        """The seconds until its deadline."""
+        return self.deadline - asyncio.get_running_loop().time()
 
 
 class Requests:
@@ -131,7 +140,9 @@ class Requests:
         is_patient = False
         while True:
             client = await self._connection.client_by(deadline, is_patient=is_patient)
-            why_not = await gate.passed(kind(instrument) if is_history else None, deadline)
+            why_not = None
+            if is_history or gate.holds_details:
+                why_not = await gate.passed(kind(instrument) if is_history else None, deadline)
             if why_not is not None:
                 self._connection.client_now()  # raises, if there are no data at all
                 raise why_not
@@ -140,15 +151,18 @@ class Requests:
             except RepeatError as repeat:
                 again, cause = repeat, repeat.cause
             except TimedOut as late:  # the earlier refusal is more specific
-                raise cause if cause and says_no_farm(cause) else late from None
+                raise cause if isinstance(cause, RequestFailed) else late from None
             is_patient = True
             if cause is None:
                 continue  # it was lost, and can be resent now
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0:
                 raise cause
-            if self._connection.client is client and not again.is_gated:  # nothing has changed yet
-                await self._pause(left_s)
+            if again.is_gated:  # the gate may have been opened by what others were answered
+                await self._pause(min(min(one.refusals, 2) * self._after_farm_s / 2, left_s))
+                one.refusals += 1
+            elif self._connection.client is client:  # nothing has changed yet
+                await self._pause(min(_TROUBLE_PAUSE_S, left_s))
 
     async def _requested(self, one: _Request[T]) -> T:
         """The answer to one attempt at the request. RepeatError: none came; resend it."""
@@ -163,7 +177,7 @@ class Requests:
         except NotConnected as error:
             raise RepeatError(error) from error
         except (PacingViolation, TimedOut, RequestFailed) as error:
-            await self._record_failure(instrument, error, requested_at)
+            await self._record_failure(one, error, requested_at)
             raise
         except CompetingSession as error:
             if requested_at is not None:  # else the error is the connection's own
@@ -201,26 +215,29 @@ class Requests:
             raise RepeatError(error, is_gated=True) from error
 
     async def _record_failure(
-        self, instrument: Instrument, error: Retryable, requested_at: float | None
+        self, one: _Request[T], error: Retryable, requested_at: float | None
     ) -> None:
-        """Record a failure. RepeatError: the request did not cause it."""
+        """Record a failure. RepeatError: the request did not cause it, or it is the first one."""
         if requested_at is None:  # never sent
             return
         if isinstance(error, PacingViolation):
-            self._connection.evidence.gate.shut(None, error)
-            raise RepeatError(error, is_gated=True) from error
-        if isinstance(error, RequestFailed) and self._connection.evidence.note_failed(
-            instrument, error
-        ):
-            raise RepeatError(error, is_gated=True) from error
+            self._connection.evidence.gate.note_paced()
+            raise RepeatError(error) from error
+        if isinstance(error, RequestFailed):
+            if self._connection.evidence.note_failed(one.instrument, error):
+                raise RepeatError(error, is_gated=True) from error
+            if not one.has_failed:
+                one.has_failed = True
+                self._turns.pacer.forget(one.queued)
+                raise RepeatError(error) from error
         if self._connection.evidence.was_troubled_since(requested_at):
             raise RepeatError(error) from error
 
-    async def _pause(self, left_s: float) -> None:
+    async def _pause(self, pause_s: float) -> None:
         """Wait before a resend: for the pause, or until the trouble is over."""
         repeat = self._connection.availability.repeat
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(repeat.wait(), min(_TROUBLE_PAUSE_S, left_s))
+            await asyncio.wait_for(repeat.wait(), pause_s)
 
     async def _one_answer(self, client: IbClient, one: _Request[T]) -> T:
         """The answer. RepeatError: it will not come, and the request should be resent."""
@@ -290,31 +307,30 @@ class Requests:
         """
         instrument = one.instrument
         if isinstance(error, UnknownContract):
-            left_s = one.deadline - asyncio.get_running_loop().time()
             evidence = self._connection.evidence
             if _is_of_all(known := evidence.gate.why_shut, error):
                 raise RepeatError(known, is_gated=True)
-            doubt = await self._controls.doubt(instrument, error, left_s)
+            doubt = await self._controls.doubt(instrument, error, one.left_s)
             if _is_of_all(doubt, error) and evidence.note_failed(instrument, doubt):
                 raise RepeatError(doubt, is_gated=True)
             if doubt is not None:
                 return doubt
-            if await self._may_be_known(one, error, left_s):
+            if await self._may_be_known(one, error):
                 raise RepeatError(None)
             if error.code is not None:
-                hint = await self._controls.hint(instrument, error, left_s)
+                hint = await self._controls.hint(instrument, error, one.left_s)
                 error = UnknownContract(error.message, code=error.code, hint=hint)
         if isinstance(error, UnknownContract | NotEntitled):
             self._connection.evidence.contracts.refused(instrument)
             self._refused.note(instrument.symbol, error, self._now())
         return error
 
-    async def _may_be_known(self, one: _Request[T], error: UnknownContract, left_s: float) -> bool:
+    async def _may_be_known(self, one: _Request[T], error: UnknownContract) -> bool:
         """Whether IB has the contract's details, so that the request is worth another attempt."""
         if one.was_unknown or error.code is None or says_several(error):
             return False
         one.was_unknown = True
-        if not await self._controls.may_be_known(one.instrument, left_s):
+        if not await self._controls.may_be_known(one.instrument, one.left_s):
             return False
         self._turns.pacer.forget(one.queued)
         return True

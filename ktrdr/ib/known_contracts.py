@@ -12,6 +12,8 @@ _KINDS = 4
 """How many kinds of contracts are probed before all history counts as broken."""
 _ALWAYS_GOOD = instrument_for("EURUSD")
 """Every account may request it: used where no request has been answered yet."""
+_ALWAYS_KNOWN = instrument_for("AAPL")
+"""A contract that IB knows, whether or not the account may have its data."""
 
 
 class KnownContracts:
@@ -39,13 +41,10 @@ class KnownContracts:
         self._good = good or (_ALWAYS_GOOD,)
         self._of_each_kind = tuple(one for one in self._of_each_kind if one != instrument)
 
-    def good(self, other_than: Instrument | None = None) -> Instrument | None:
-        """A contract with recent data; if there is none, EURUSD, which every account may request.
-
-        None: there is none but `other_than`.
-        """
+    def good(self, other_than: Instrument | None = None) -> Instrument:
+        """A contract with recent data; if there is none, one that IB knows."""
         good = (one for one in (*self._good, _ALWAYS_GOOD) if one != other_than)
-        return next(good, None)
+        return next(good, _ALWAYS_KNOWN)
 
     def to_probe(self, refused: AbstractSet[Kind]) -> Instrument:
         """A contract with recent data; of a kind that was not just refused, if there is any."""

@@ -22,6 +22,8 @@ _APART_HEARTBEATS = 2
 """Heartbeats between two probes of which the first is refused or not answered: two a minute."""
 _HURRY_S = 4.0
 """Seconds until the first probe of an outage, and then to the next: most outages are short."""
+_HURRIES_S = (_HURRY_S, 1.5 * _HURRY_S)
+"""Seconds to the next of the first probes that are not answered."""
 _AFTER_OTHERS_S = 1.0
 """Seconds for which a request may go first that tests whether all are still refused."""
 _PATIENT = 4
@@ -46,8 +48,8 @@ class Prober:
         self._evidence = evidence
         self._sent_at = float("-inf")
         """When the last probe was sent, by the loop's clock."""
-        self._may_hurry = True
-        """No probe has gone unanswered since the last one that was answered."""
+        self._unanswered = 0
+        """How many probes have waited in vain since the last one that was answered."""
 
     def __repr__(self) -> str:
         return f"<Prober every {self._heartbeat_s:g} s>"
@@ -122,16 +124,15 @@ class Prober:
         try:
             while True:
                 if next_at <= loop.time() < deadline:
-                    self._may_hurry &= not probes
+                    self._unanswered += bool(probes)
                     probes.add(asyncio.ensure_future(self._probe(client, deadline - loop.time())))
-                    apart_s = max(patience_s / 2, _APART_HEARTBEATS * self._heartbeat_s)
-                    next_at = loop.time() + self._apart_s(apart_s)
+                    next_at = loop.time() + self._apart_s(_APART_HEARTBEATS * self._heartbeat_s)
                 wait_s = max(next_at - loop.time(), 0) if next_at < deadline else None
                 done, probes = await asyncio.wait(
                     probes, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if any(one.result() for one in done):
-                    self._may_hurry = True
+                    self._unanswered = 0
                     return True
                 if not probes:
                     return False
@@ -142,12 +143,11 @@ class Prober:
 
     def _apart_s(self, most_s: float) -> float:
         """Seconds between two probes: few while a trouble is new, and then so many."""
-        if not self._may_hurry:
-            return most_s
         if self._status.state.has_data:
-            return min(_HURRY_S, most_s)
+            return min([*_HURRIES_S[self._unanswered : self._unanswered + 1], most_s])
         since_s = asyncio.get_running_loop().time() - self._status.snapshot.state_since
-        return min(_HURRY_S, most_s) if since_s < 2 * _HURRY_S else most_s
+        is_new = since_s < 2 * _HURRY_S and not self._unanswered
+        return min(_HURRY_S, most_s) if is_new else most_s
 
     async def _probe(self, client: IbClient, patience_s: float) -> bool:
         """Send one probe; whether an answer came."""
@@ -170,4 +170,6 @@ class Prober:
             self._evidence.note_probe_error(instrument, error)
             return True
         self._evidence.note_probe(instrument, requested_at)
+        if self._unanswered:  # requests too may have waited in vain
+            self._evidence.note_data_back()
         return True

@@ -17,6 +17,7 @@ from ktrdr.ib.signals import Signal
 _FIRST_OF_ALL, _LATER_OF_ALL = 1 / 4, 1 / 2
 """The pauses while all is refused, as parts of that for a kind."""
 
+_UNKNOWN_CONTRACT = 200
 _Shut = Kind | None
 """A kind of contract whose history is refused; None: all requests are."""
 
@@ -29,6 +30,8 @@ class RequestGate:
         self._pause_s = pause_s
         self._shut: dict[_Shut, tuple[float, KtrdrError]] = {}
         """What is refused → when its next request may be sent (loop clock), and why not before."""
+        self._paced: tuple[float, float] | None = None
+        """When the pace was last violated, and when a request may test whether it still is."""
         self._opened = Signal()
 
     def __repr__(self) -> str:
@@ -45,16 +48,32 @@ class RequestGate:
         return self._shut[None][1] if None in self._shut else None
 
     @property
+    def holds_details(self) -> bool:
+        """Whether requests for details of contracts are refused too: all are unknown (200)."""
+        return self.is_shut and self._shut[None][1].code == _UNKNOWN_CONTRACT
+
+    @property
     def test_in_s(self) -> float:
         """In how many seconds a request may test whether all are still refused; inf: none are."""
-        return self._shut[None][0] - _now() if None in self._shut else float("inf")
+        dues = [self._shut[None][0]] if None in self._shut else []
+        dues += [self._paced[1]] if self._paced else []
+        return min(dues, default=float("inf")) - _now()
 
     def take_test(self) -> bool:
         """Take the turn of that request for a probe; False: it is not due."""
         if self.test_in_s > 0:
             return False
-        self._shut[None] = (_now() + self._pause_s * _LATER_OF_ALL, self._shut[None][1])
+        later = _now() + self._pause_s * _LATER_OF_ALL
+        if None in self._shut:
+            self._shut[None] = (later, self._shut[None][1])
+        if self._paced:
+            self._paced = (self._paced[0], later)
         return True
+
+    def note_paced(self) -> None:
+        """The pace was violated. The pacer holds requests back; if none comes, a probe tests it."""
+        now = _now()
+        self._paced = (now, self._paced[1] if self._paced else now + self._pause_s * _FIRST_OF_ALL)
 
     def shut(self, kind: _Shut, why: KtrdrError) -> None:
         """A request was refused for a reason that holds for all of this kind; None: for all."""
@@ -65,14 +84,21 @@ class RequestGate:
     def open(self) -> None:
         """Data are available again, as far as known."""
         self._shut.clear()
+        self._paced = None
         self._opened.send()
 
-    def answered(self, kind: _Shut) -> bool:
-        """Data of this kind were sent; True: which had been refused."""
+    def answered(self, kind: _Shut, requested_at: float) -> bool:
+        """Data of this kind were sent, that were requested then; True: which had been refused.
+
+        `requested_at`: by the loop's clock; nothing is known from it of a later violation.
+        """
         was_shut = [one for one in (kind, None) if self._shut.pop(one, None) is not None]
         if was_shut:
             self._opened.send()
-        return bool(was_shut)
+        was_paced = self._paced is not None and requested_at >= self._paced[0]
+        if was_paced:
+            self._paced = None
+        return bool(was_shut) or was_paced
 
     async def passed(self, kind: _Shut, deadline: float) -> KtrdrError | None:
         """Wait until a request of this kind may be sent; if that is after `deadline`, why not."""

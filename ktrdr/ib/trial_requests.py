@@ -11,7 +11,6 @@ from ktrdr.errors import KtrdrError, NotConnected, TimedOut
 from ktrdr.ib.connection import Connection
 from ktrdr.ib.states import State
 from ktrdr.ipc.messages import ConnectionStatus, TrialResult
-from ktrdr.market.instruments import instrument_for
 
 TRIAL_S = 10.0
 
@@ -23,7 +22,7 @@ async def send_trial_requests(connection: Connection, status: ConnectionStatus) 
         gone = NotConnected.outcome
         why = status.last_error.message if status.last_error else status.state
         return TrialResult(None, None, gone, gone, "", why)
-    probed = connection.evidence.contracts.good() or instrument_for("EURUSD")
+    probed = connection.evidence.contracts.good()
     requests = [_outcome(client.is_read_only(TRIAL_S))]
     if status.state != State.UPSTREAM_LOST:  # these would get no answer
         requests += [

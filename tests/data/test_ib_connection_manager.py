@@ -688,6 +688,17 @@ def test_a_contract_that_is_unknown_in_one_answer_is_requested_again(connect, ga
     assert manager.status().refused == ()
 
 
+def test_a_request_that_fails_once_is_requested_again(connect, gateway, wait_for):
+    manager = connect(gateway.port, ktrdr_ib_heartbeat_s=20)
+    wait_for(lambda: manager.status().requests_answered == 2)  # no probe is among the next
+    failed = "Historical Market Data Service error message:Query failed"
+    with gateway.fault("refused", kind="bars", text=failed), asking(manager) as requested:
+        wait_for(lambda: gateway.summary()["errors"].get("162"))
+        gateway.end_fault("refused")
+        assert requested.result(30).bars  # it was sent again two seconds later
+    assert gateway.summary()["errors"]["162"] == 1
+
+
 def test_a_contract_that_stays_unknown_is_believed_after_two_answers(connect, gateway, wait_for):
     manager = connect(gateway.port)
     wait_for(lambda: manager.is_connected)

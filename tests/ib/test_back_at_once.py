@@ -119,7 +119,7 @@ def test_the_end_of_refusals_is_found_though_nobody_asks(fault, values, make_set
             for name in ("AAPL", "MSFT", "KO"):
                 wanted = replace(MINUTES, instrument=instrument_for(name))
                 with pytest.raises(KtrdrError):
-                    manager.call(manager.bars(wanted, 1), 60)
+                    manager.call(manager.bars(wanted, 20), 60)
             wait_for(lambda: manager.status().requests_open == 0)
             ending = gateway.now()
         wait_for(lambda: (manager.status().data_back_at or START) > ending, 40)

@@ -73,7 +73,7 @@ def test_an_answer_lets_all_of_its_kind_through_at_once_and_no_others():
         stocks = [asyncio.create_task(gate.passed(STOCKS, FOR_EVER)) for _ in range(40)]
         forex = asyncio.create_task(gate.passed(FOREX, FOR_EVER))
         await asyncio.sleep(1)
-        assert gate.answered(STOCKS)
+        assert gate.answered(STOCKS, now())
         await asyncio.gather(*stocks)
         was_held = not forex.done()
         gate.open()
@@ -95,7 +95,7 @@ def test_what_is_refused_to_all_is_tried_by_one_of_any_kind():
         waiting = [asyncio.create_task(one(kind)) for kind in (STOCKS, FOREX, None)]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         first = list(passed)
-        assert gate.answered(FOREX)
+        assert gate.answered(FOREX, now())
         await asyncio.wait_for(asyncio.gather(*waiting), 30)
         return first
 
@@ -113,7 +113,7 @@ def test_what_is_refused_to_all_is_tried_soon_and_then_twice_a_minute():
             await gate.passed(STOCKS, FOR_EVER)
             gate.shut(None, BROKEN)
             pauses.append(now() - began)
-        gate.answered(STOCKS)
+        gate.answered(STOCKS, now())
         gate.shut(None, BROKEN)
         began = now()
         await gate.passed(FOREX, FOR_EVER)
@@ -126,8 +126,10 @@ def test_what_is_refused_to_all_is_tried_soon_and_then_twice_a_minute():
 
 
 def test_an_answer_of_a_kind_that_was_not_refused_says_nothing_new():
-    gate = RequestGate(60)
-    assert not gate.answered(STOCKS)
+    async def main():
+        return RequestGate(60).answered(STOCKS, now())
+
+    assert not played(main)
 
 
 def test_whoever_has_no_more_time_hears_why():
