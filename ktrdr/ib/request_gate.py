@@ -71,9 +71,9 @@ class RequestGate:
         return True
 
     def note_paced(self) -> None:
-        """The pace was violated. The pacer holds requests back; if none comes, a probe tests it."""
-        now = _now()
-        self._paced = (now, self._paced[1] if self._paced else now + self._pause_s * _FIRST_OF_ALL)
+        """The pace was violated. The pacer holds requests back; if none tests it, a probe does."""
+        part = _LATER_OF_ALL if self._paced else _FIRST_OF_ALL
+        self._paced = (_now(), _now() + self._pause_s * part)
 
     def shut(self, kind: _Shut, why: KtrdrError) -> None:
         """A request was refused for a reason that holds for all of this kind; None: for all."""

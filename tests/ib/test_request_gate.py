@@ -139,3 +139,21 @@ def test_whoever_has_no_more_time_hears_why():
         return await gate.passed(STOCKS, now() + 5)
 
     assert played(main) is BROKEN
+
+
+def test_a_violated_pace_is_tested_by_a_probe_only_when_no_request_does():
+    async def main():
+        gate, found = RequestGate(60), []
+        requested_at = now()
+        found.append(gate.test_in_s)
+        for _ in range(2):  # a request tests it, and is one too many
+            gate.note_paced()
+            found.append(gate.test_in_s)
+        found += [gate.answered(STOCKS, requested_at - 1), gate.answered(STOCKS, now())]
+        return [*found, gate.test_in_s, await gate.passed(STOCKS, now())]
+
+    none, first, later, *rest = played(main)
+    assert none == FOR_EVER
+    assert 10 < first <= 15
+    assert 25 < later <= 30
+    assert rest == [False, True, FOR_EVER, None]  # nothing was held back here
