@@ -22,7 +22,7 @@ _APART_HEARTBEATS = 2
 """Heartbeats between two probes of which the first is refused or not answered: two a minute."""
 _HURRY_S = 4.0
 """Seconds until the first probe of an outage, and then to the next: most outages are short."""
-_HURRIES_S = (_HURRY_S, 1.5 * _HURRY_S)
+_HURRIES_S = (_HURRY_S, 1.25 * _HURRY_S)
 """Seconds to the next of the first probes that are not answered."""
 _AFTER_OTHERS_S = 1.0
 """Seconds for which a request may go first that tests whether all are still refused."""
@@ -79,7 +79,7 @@ class Prober:
                 await self._is_wanted(max(last + self._apart_s(2 * self._heartbeat_s) - now, 0))
                 return
             test_s = self._evidence.gate.test_in_s + _AFTER_OTHERS_S
-            if test_s <= 0 and self._evidence.gate.take_test():
+            if test_s <= 0:
                 return
             due = self._liveness.probe_at
             wait_s = self._heartbeat_s / 2 if due is None else due - now
@@ -153,6 +153,7 @@ class Prober:
         """Send one probe; whether an answer came."""
         instrument = self._evidence.to_probe()
         requested_at = self._sent_at = asyncio.get_running_loop().time()
+        self._evidence.gate.note_test()
         try:
             with self._liveness.waiting_for_data():
                 await client.probe(instrument, patience_s)

@@ -157,3 +157,18 @@ def test_a_violated_pace_is_tested_by_a_probe_only_when_no_request_does():
     assert 10 < first <= 15
     assert 25 < later <= 30
     assert rest == [False, True, FOR_EVER, None]  # nothing was held back here
+
+
+def test_a_probe_takes_the_turn_of_a_request_but_not_of_the_first():
+    async def main():
+        gate, found = RequestGate(60), []
+        gate.shut(None, BROKEN)
+        for _ in range(2):
+            gate.note_test()
+            found.append(gate.test_in_s)
+            await asyncio.sleep(16)
+        return found
+
+    first, later = played(main)
+    assert 10 < first <= 15
+    assert 25 < later <= 30
