@@ -7,13 +7,12 @@ import ctypes
 import io
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from filelock import FileLock, Timeout
 
@@ -23,6 +22,7 @@ from ktrdr.config.settings import Settings, load_settings
 from ktrdr.errors import AlreadyRunning, Misconfigured
 from ktrdr.escapes import shortened, visible
 from ktrdr.run_folder import prepare_run_folder, read_pid, replace_file
+from ktrdr.stop_signals import stop_on_signals
 
 EXIT_MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 _PARENT_CHECK_S = 1.0
@@ -56,7 +56,7 @@ def run(
     stop = threading.Event()
     try:
         settings = settings_to_run_with() if exclusive else load_settings()
-        _stop_on_signals(stop)
+        stop_on_signals(stop)
         _stop_with_supervisor(stop)
         with _registered(settings.run_dir, name, exclusive):
             log.info("%s starts, pid %d", name, os.getpid())
@@ -210,14 +210,6 @@ def give_memory_back() -> None:
     if mallopt is not None:  # glibc
         for option, value in _ALLOCATOR.items():
             mallopt(option, value)
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
 
 
 def _stop_with_supervisor(stop: threading.Event) -> None:

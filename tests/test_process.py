@@ -40,9 +40,29 @@ def test_a_signal_ends_it_well(start, number, scratch):
     assert "probe starts" in process.stdout.readline()
     assert (scratch / "run" / "probe.pid").read_text() == f"{process.pid}\n"
     process.send_signal(number)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert "probe ends" in process.stdout.read()
     assert not (scratch / "run" / "probe.pid").exists()
+
+
+def test_a_signal_within_a_wait_ends_it_too(start):
+    code = """
+from ktrdr.process import run
+
+def main(settings, stop):
+    count = 0
+    while not stop.wait(0):
+        count += 1
+        if count == 1000:
+            print("waits again and again", flush=True)
+
+run("probe", main)
+"""
+    for _ in range(6):
+        process = start(code)
+        assert any("waits again and again" in line for line in process.stdout)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 def test_a_wrong_setting_is_one_line_and_code_78(start):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import threading
 import time
-from types import FrameType
 
 from ktrdr.errors import Misconfigured
 from ktrdr.forwarder import copying
@@ -17,6 +15,7 @@ from ktrdr.forwarder.listeners import Listeners, current_plan
 from ktrdr.forwarder.service import Forwarder
 from ktrdr.forwarder.settings import ForwardSettings, is_supervised, load, of_settings
 from ktrdr.run_folder import prepare_run_folder
+from ktrdr.stop_signals import stop_on_signals
 
 NAME = "port-forward"
 EXIT_FAILED, EXIT_MISUSED, EXIT_MISCONFIGURED = 1, 64, 78  # the last two of sysexits.h
@@ -82,12 +81,7 @@ def _run_alone() -> None:
         datefmt="%Y-%m-%dT%H:%M:%S",
     )
     stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    signal.signal(signal.SIGTERM, on_signal)
-    signal.signal(signal.SIGINT, on_signal)
+    stop_on_signals(stop)
     try:
         settings = load()
         prepare_run_folder(settings.run_dir)
