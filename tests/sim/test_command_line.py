@@ -23,7 +23,7 @@ def sim(environment):
     def run(*args, **more):
         return subprocess.run(
             [sys.executable, "-m", "ktrdr.sim", *map(str, args)],
-            env=environment | more, capture_output=True, text=True, timeout=30, check=False,
+            env=environment | more, capture_output=True, text=True, timeout=150, check=False,
         )  # fmt: skip
 
     return run

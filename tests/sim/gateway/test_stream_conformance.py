@@ -21,8 +21,8 @@ from tests.sim.streaming import until
 CLIENTS = Path(__file__).parents[1] / "clients"
 NOW = datetime(2026, 11, 23, 15, 30, 25, tzinfo=UTC)
 SPEED, BAR_S, DAY_S = 16, 15, 86400
-COUNT = 9
-"""Updates of the witness: three quarters of a minute of the gateway's clock."""
+COUNT = 15
+"""Updates of the witness: five quarters of a minute of the gateway's clock, two pairs of bars."""
 WATCH = {
     "name": "watch",
     "ask": "watch",
