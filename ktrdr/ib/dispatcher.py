@@ -155,8 +155,7 @@ class Requests:
             is_patient = True
             if cause is None:
                 continue  # it was lost, and can be resent now
-            left_s = deadline - asyncio.get_running_loop().time()
-            if left_s <= 0:
+            if (left_s := one.left_s) <= 0:
                 raise cause
             if again.is_gated:  # the gate may have been opened by what others were answered
                 await self._pause(min(min(one.refusals, 2) * self._after_farm_s / 2, left_s))

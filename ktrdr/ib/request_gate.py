@@ -32,8 +32,8 @@ class RequestGate:
         """What is refused → when its next request may be sent (loop clock), and why not before."""
         self._paced: tuple[float, float] | None = None
         """When the pace was last violated, and when a request may test whether it still is."""
-        self._since = float("-inf")
-        """When all were refused first."""
+        self._first_until = float("-inf")
+        """Until when the first of these requests has not been sent."""
         self._opened = Signal()
 
     def __repr__(self) -> str:
@@ -62,27 +62,26 @@ class RequestGate:
         return min(dues, default=float("inf")) - _now()
 
     def note_test(self) -> None:
-        """A probe tests it now: the next request may do so later, unless it is the first one."""
-        if _now() - self._since < self._pause_s * _FIRST_OF_ALL:
-            return
-        later = _now() + self._pause_s * _LATER_OF_ALL
-        if None in self._shut:
+        """A probe tests it now: a request may do so later, unless the first is still to come."""
+        now = _now()
+        later, is_first = now + self._pause_s * _LATER_OF_ALL, now < self._first_until
+        if self.is_shut and not (is_first and self._shut[None][0] > now):
             self._shut[None] = (later, self._shut[None][1])
-        if self._paced:
+        if self._paced and not (is_first and self._paced[1] > now):
             self._paced = (self._paced[0], later)
 
     def note_paced(self) -> None:
         """The pace was violated. The pacer holds requests back; if none tests it, a probe does."""
         part = _LATER_OF_ALL if self._paced else _FIRST_OF_ALL
         if self._paced is None:
-            self._since = _now()
+            self._first_until = _now() + self._pause_s * _FIRST_OF_ALL
         self._paced = (_now(), _now() + self._pause_s * part)
 
     def shut(self, kind: _Shut, why: KtrdrError) -> None:
         """A request was refused for a reason that holds for all of this kind; None: for all."""
         first_s = self._pause_s * (_FIRST_OF_ALL if kind is None else 1)
         if kind is None and not self.is_shut:
-            self._since = _now()
+            self._first_until = _now() + self._pause_s * _FIRST_OF_ALL
         next_at, _ = self._shut.get(kind, (_now() + first_s, why))
         self._shut[kind] = (next_at, why)
 

@@ -172,3 +172,26 @@ def test_a_probe_takes_the_turn_of_a_request_but_not_of_the_first():
     first, later = played(main)
     assert 10 < first <= 15
     assert 25 < later <= 30
+
+
+def test_after_a_probe_the_next_test_is_never_due_at_once():
+    async def main():
+        gate, found = RequestGate(60), []
+        gate.note_paced()
+        await asyncio.sleep(16)  # that test is due, and now all begin to be refused
+        gate.shut(None, BROKEN)
+        found.append(gate.test_in_s)
+        gate.note_test()
+        found.append(gate.test_in_s)
+        await asyncio.sleep(31)  # a second time, the other way round
+        gate.open()
+        gate.shut(None, BROKEN)
+        await asyncio.sleep(16)
+        gate.note_paced()
+        gate.note_test()
+        return [*found, gate.test_in_s]
+
+    due, later, again = played(main)
+    assert due <= 0
+    assert later > 10
+    assert again > 10
