@@ -160,8 +160,8 @@ def _show(found: Sequence[Understood], folder: Path, wishes: Wishes) -> None:
         for text in one.notes:
             note(f"{one.path.name}: {text}")
         _show_refused(one, folder)
-        if one.error is not None and (about := f"{one.error.message}") not in shown:
-            shown.add(about)
+        if one.error is not None and one.error.message not in shown:
+            shown.add(one.error.message)
             show_error(one.error)
     for series, parts in dict.fromkeys((one.series, one.parts) for one in found if _is_joined(one)):
         note(f"{series}.csv: joined from {len(parts):,} files: {', '.join(parts)}")
