@@ -97,6 +97,13 @@ class Group:
         client = self.connection if name == "ib-connection" else self.gap_filler
         return state_of(client) is not None
 
+    def controls_answer(self) -> bool:
+        """Whether the simulated gateway's faults can be begun."""
+        try:
+            return bool(self.gateway.get("/status"))
+        except PeerDown:
+            return False
+
     def is_complete(self) -> bool:
         try:
             status = self.gap_filler.get("/status")
@@ -337,15 +344,19 @@ def test_a_fill_goes_on_after_the_gap_filler_was_killed_in_its_middle(make_group
     path = group.data / "AAPL_1h.csv"
     path.write_text(HEADER)
     group.start("gateway-sim", "ib-connection", "gap-filler")
-    wait_for(lambda: group.answers("gap-filler"))
-    group.gap_filler.post("/fill", symbol="AAPL", timeframe="1h", **{"from": "2015-01-01"})
+    wait_for(lambda: group.answers("gap-filler") and group.controls_answer())
 
     def fill():
         (one,) = group.gap_filler.get("/fills")["fills"]
         return one
 
-    wait_for(lambda: fill()["state"] == "filling" and (fill()["present"] or 0) > 500, 60)
+    # Bars drip, so that the middle of the fill lasts for many seconds.
+    group.gateway.post("/fault/slow_drip", bytes_per_s="150000")
+    group.gap_filler.post("/fill", symbol="AAPL", timeframe="1h", **{"from": "2015-01-01"})
+    wait_for(lambda: (fill()["present"] or 0) > 500, 60)
+    assert fill()["state"] != "done"
     group.end("gap-filler", signal.SIGKILL)
+    group.gateway.delete("/fault/slow_drip")
     group.start("gap-filler")
     wait_for(lambda: group.answers("gap-filler"))
     assert fill()["state"] != "done"
