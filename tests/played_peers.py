@@ -72,6 +72,7 @@ REVISIONS = [
         "new": None,
         "why": "IB revised all prices by a split ratio (4:1, 10 of 10 bars)",
         "old_file": ".ktrdr/replaced/AAPL_1m.20261120T211000Z.csv",
+        "bars": 0,
     },
     {
         "id": 7,

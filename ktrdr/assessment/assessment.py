@@ -10,6 +10,7 @@ import numpy as np
 
 from ktrdr.assessment.contracts import Contracts
 from ktrdr.assessment.error_state import State
+from ktrdr.assessment.file_differences import FileDifferences
 from ktrdr.assessment.file_looks import FileLooks
 from ktrdr.assessment.file_ownership import FileOwnership
 from ktrdr.assessment.series_state import FileSnapshot, SeriesState
@@ -50,6 +51,7 @@ class Assessor:
         self.sessions = KnownSessions(self.ledger)
         self.contracts = Contracts(self.ledger, self.sessions)
         self.ownership = FileOwnership(self.ledger, self.contracts)
+        self.differences = FileDifferences(self.ledger)
         self._looks = FileLooks(self.sessions, self.contracts)
         self.detected = self.filled = 0
         """Gaps found and closed since the start, as `gap_counts` counts them."""
@@ -84,6 +86,8 @@ class Assessor:
                 else state.store.contents(state.series, since)
             )
         self._update(state, contents, since, now)
+        if was_broken:
+            self.differences.check(state, now)
 
     def assess_history(self, state: SeriesState, now: int) -> bool:
         """Read every row of a changed file, and assess the days before those kept complete.
@@ -100,6 +104,7 @@ class Assessor:
         with self._blocking(state):
             if not state.file.is_verified:
                 self._update(state, state.store.verify(state.series), since, now)
+                self.differences.check(state, now)
             contents = state.store.contents(state.series, min(state.first or 0, 0))
         schedule = self.sessions.known_schedule(state.instrument)
         past: Coverage | None = None
@@ -138,6 +143,8 @@ class Assessor:
             is_owned,
             incomplete_rows(state, contents),
         )
+        if is_another:
+            self.differences.load(state)
         refusal = None
         if is_another or not self._waits_for_look(state, now):
             refusal = self._looks.look(state, contents, now)

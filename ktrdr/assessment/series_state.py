@@ -11,6 +11,7 @@ import numpy as np
 
 from ktrdr.assessment.error_state import ErrorState
 from ktrdr.completeness.coverage import Coverage
+from ktrdr.completeness.differences import ComparedBars
 from ktrdr.completeness.gaps import Reason
 from ktrdr.completeness.lifetime import ContractLifetime, in_lifetime
 from ktrdr.completeness.unscheduled import with_unscheduled
@@ -109,6 +110,7 @@ class SeriesSnapshot(NamedTuple):
     is_rebuilding: bool
     next_due: int | None
     basis: Basis
+    compared: ComparedBars
 
 
 class FileSnapshot(NamedTuple):
@@ -146,6 +148,7 @@ class Assessment:
 
 
 _NOT_READ, _NOT_ASSESSED, _OK = FileSnapshot(), Assessment(), ErrorState()
+_NONE_DIFFER = ComparedBars()
 
 
 @dataclass(eq=False)
@@ -169,6 +172,8 @@ class SeriesState:
     """
     is_rebuilding: bool = False
     """It is being rebuilt in a staging copy, and left alone until that is done."""
+    compared: ComparedBars = _NONE_DIFFER
+    """How its bars compare with IB's, by the record, if the file has rows of others."""
 
     def __repr__(self) -> str:
         return f"<SeriesState {self.series} {self.error_state.state}>"
@@ -198,6 +203,7 @@ class SeriesState:
             self.is_rebuilding,
             assessment.next_due,
             assessment.basis,
+            self.compared,
         )
 
     # Its parts.

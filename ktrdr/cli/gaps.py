@@ -149,7 +149,7 @@ def _last_bar(one: SeriesStatus) -> str:
 
 def _remarks_on(one: SeriesStatus) -> list[str]:
     now = datetime.now(UTC)
-    return remarks(now, one.looked_from, one.listed, one.expires, one.sessions_from)
+    return remarks(now, one.looked_from, one.listed, one.expires, one.sessions_from, one.comparison)
 
 
 def _show_day(coverage: Json, *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from ktrdr.health.system import Snapshot, System
 from ktrdr.health.system_json import system_json
 from ktrdr.health.verdict import Concern, Health, Verdict
 from ktrdr.ipc.messages import ConnectionStatus, GapFillerStatus
-from ktrdr.ipc.wording import because, noun
+from ktrdr.ipc.wording import because, differing, noun
 
 _COLORS = {Health.HEALTHY: "green", Health.DEGRADED: "yellow", Health.CRITICAL: "red"}
 _INDENT = 15
@@ -124,6 +124,9 @@ def _filler_lines(status: GapFillerStatus) -> list[str]:
         f"{count} {'gap remains' if count == 1 else 'gaps remain'}: {because(reason)}"
         for reason, count in stay
     ]
+    if status.bars_differing:
+        files = f"{status.series_differing} {noun(status.series_differing, 'file')} of others"
+        lines.append(f"{differing(status.bars_differing)}, in {files}: left as they are")
     if status.counted_since:
         since = f"{status.counted_since:%Y-%m-%d %H:%M:%S} UTC"
         bars, gaps = status.bars_added, status.gaps_filled

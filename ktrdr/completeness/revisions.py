@@ -13,8 +13,8 @@ from ktrdr.market.bars import Bar
 
 _LEAST_BARS = 3
 """Fewer bars than this can have a factor in common by chance."""
-_ENOUGH_BARS = 10
-_ALIKE, _SPLIT = 0.002, 0.02
+ENOUGH_BARS = 10
+ALIKE, _SPLIT = 0.002, 0.02
 """Factors that differ by less are equal; one nearer to 1 counts only if all of many have it."""
 _ODD_ONE_IN = 10
 """One bar in this many may also have been revised by itself: the newest ones sometimes are."""
@@ -45,6 +45,8 @@ class Revision:
 
     UTC seconds.
     """
+    is_known: bool = False
+    """It is of rows of others, and all of it is on record already."""
 
     def is_whole(self, *, is_adjusted: bool = False) -> bool:
         """All bars of the series were revised, including those not compared.
@@ -54,7 +56,7 @@ class Revision:
         """
         if self.price is not None or self.volume is not None:
             return True
-        return is_adjusted and len(self.changed) == self.compared >= _ENOUGH_BARS
+        return is_adjusted and len(self.changed) == self.compared >= ENOUGH_BARS
 
     @property
     def words(self) -> str:
@@ -62,14 +64,14 @@ class Revision:
         bars = f"{len(self.changed)} of {self.compared} bars"
         if not self.is_whole():
             return f"IB revised {bars}"
-        split = _split(self.price)
+        split = split_words(self.price)
         if split and self.volume is None:
             return f"IB revised all prices by a split ratio ({split}, {bars})"
-        if self.price and self.volume and abs(self.price * self.volume - 1) <= 2 * _ALIKE:
+        if self.price and self.volume and abs(self.price * self.volume - 1) <= 2 * ALIKE:
             split = split or _terms(self.price)
             return f"IB revised all prices and volumes by a split ratio ({split}, {bars})"
         received = [
-            f"all {name} times {_number(factor)}{_guess(factor)}"
+            f"all {name} times {_number(factor)}{unit_guess(factor)}"
             for name, factor in (("prices", self.price), ("volumes", self.volume))
             if factor is not None
         ]
@@ -94,7 +96,7 @@ def compare(
     price, volume = _common(pairs, changed, _prices), _common(pairs, changed, _volume)
     unclear = _unclear(pairs, requested or (0, 0))
     if not unclear and price is None and volume is not None:
-        unclear = changed if len(changed) < _ENOUGH_BARS else []
+        unclear = changed if len(changed) < ENOUGH_BARS else []
     unclear_at = unclear[0][1].start if unclear else None
     return Revision(len(pairs), tuple(new for _, new in changed), price, volume, unclear_at)
 
@@ -105,7 +107,7 @@ def _unclear(pairs: Sequence[Pair], requested: tuple[int, int]) -> Sequence[Pair
     after = [pair for pair in pairs if pair[0].start >= requested[1]]
     for some in (pairs, before, after):
         changed = [(old, new) for old, new in some if new != old]
-        if 0 < len(changed) < _ENOUGH_BARS and _are_all(some, changed):
+        if 0 < len(changed) < ENOUGH_BARS and _are_all(some, changed):
             return changed
     return []
 
@@ -132,26 +134,28 @@ def _common(
     At least three bars show it beyond rounding; ten, if the change is tiny.
     """
     received = [(numbers(old), numbers(new)) for old, new in changed]
-    factor = _middle([pair for old, new in received for pair in zip(old, new, strict=True)])
+    factor = median_ratio([pair for old, new in received for pair in zip(old, new, strict=True)])
     if factor is None:
         return None
-    olds, news = (_unit(number for pair in received for number in pair[side]) for side in (0, 1))
+    olds, news = (
+        rounding_unit(number for pair in received for number in pair[side]) for side in (0, 1)
+    )
     unit = max(olds * factor, news)
 
     def misfits(some: Sequence[tuple[Numbers, Numbers]]) -> bool:
         odd = sum(not _fits(old, new, factor, unit) for old, new in some)
         return odd * _ODD_ONE_IN > len(some)
 
-    telling = sum(abs(new[-1] - old[-1]) > 2 * _margin(new[-1], unit) for old, new in received)
+    telling = sum(abs(new[-1] - old[-1]) > 2 * margin(new[-1], unit) for old, new in received)
     if telling < _LEAST_BARS or misfits(received):
         return None
     if abs(factor - 1) >= _SPLIT:
         return factor
     are_all = not misfits([(numbers(old), numbers(new)) for old, new in pairs])
-    return factor if telling >= _ENOUGH_BARS and are_all else None
+    return factor if telling >= ENOUGH_BARS and are_all else None
 
 
-def _middle(numbers: Sequence[tuple[float, float]]) -> float | None:
+def median_ratio(numbers: Sequence[tuple[float, float]]) -> float | None:
     """The median ratio of new to old; large numbers, which rounding affects less, weigh more."""
     ratios = sorted((new / old, abs(old)) for old, new in numbers if old * new > 0)
     left = sum(weight for _, weight in ratios) / 2
@@ -164,20 +168,21 @@ def _middle(numbers: Sequence[tuple[float, float]]) -> float | None:
 
 def _fits(old: Numbers, new: Numbers, factor: float, unit: float) -> bool:
     """Each number was multiplied by this factor, within rounding."""
-    return all(abs(y - x * factor) <= _margin(y, unit) for x, y in zip(old, new, strict=True))
+    return all(abs(y - x * factor) <= margin(y, unit) for x, y in zip(old, new, strict=True))
 
 
-def _margin(number: float, unit: float) -> float:
-    return max(unit, _ALIKE * abs(number))
+def margin(number: float, unit: float) -> float:
+    """How far a number may be from what it should be, if it was rounded to multiples of `unit`."""
+    return max(unit, ALIKE * abs(number))
 
 
-def _unit(numbers: Iterable[float]) -> float:
+def rounding_unit(numbers: Iterable[float]) -> float:
     """The rounding unit: the largest power of ten, up to 1, of which all are multiples."""
     digits = (len(f"{number:.8f}".rstrip("0").partition(".")[2]) for number in numbers)
     return 10.0 ** -max(digits, default=0)
 
 
-def _split(price: float | None) -> str:
+def split_words(price: float | None) -> str:
     """New shares for old ones, such as 4:1 for a quarter of the price; empty: not a split."""
     if price is None or price <= 0:
         return ""
@@ -198,7 +203,7 @@ def _fraction(ratio: float) -> Fraction:
         return 1 / _fraction(1 / ratio)
     for most in range(1, 1000):
         found = Fraction(ratio).limit_denominator(most)
-        if abs(found / ratio - 1) <= _ALIKE:
+        if abs(found / ratio - 1) <= ALIKE:
             return found
     return Fraction(ratio)
 
@@ -206,9 +211,10 @@ def _fraction(ratio: float) -> Fraction:
 def _number(factor: float) -> str:
     """The factor with as few digits as are needed."""
     texts = [f"{factor:.{digits}g}" for digits in range(1, 5)]
-    return f"{float(next((t for t in texts if abs(float(t) / factor - 1) <= _ALIKE), texts[-1])):g}"
+    return f"{float(next((t for t in texts if abs(float(t) / factor - 1) <= ALIKE), texts[-1])):g}"
 
 
-def _guess(factor: float) -> str:
+def unit_guess(factor: float) -> str:
+    """What else than a split a factor may mean, to follow it; else empty."""
     is_unit = float(_number(max(factor, 1 / factor))) in _UNITS
     return " (a change of unit?)" if is_unit else ""

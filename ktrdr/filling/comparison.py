@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 
+from ktrdr.assessment.file_differences import FileDifferences
 from ktrdr.assessment.file_ownership import FileOwnership
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.stored_bars import stored
@@ -22,24 +24,46 @@ _OTHER_LEAST = 3
 class Comparison:
     """Compares and corrects the bars of one store. For one thread."""
 
-    def __init__(self, ownership: FileOwnership, records: RevisionRecords) -> None:
+    def __init__(
+        self, ownership: FileOwnership, records: RevisionRecords, differences: FileDifferences
+    ) -> None:
         self._ownership = ownership
         self._records = records
+        self._differences = differences
         self._revised: dict[str, frozenset[Bar]] = {}
         """Absence key → revised foreign bars, as received: the only revised ones of the series."""
 
     def compare(
-        self, state: SeriesState, answer: Answer, requested: tuple[int, int]
+        self, state: SeriesState, answer: Answer, requested: tuple[int, int], now: int
     ) -> Revision | None:
-        """How the stored bars differ from the same bars as received now."""
+        """How the stored bars differ from the same bars as received now; as `compare_all`."""
         received = {bar.start: bar for bar in (*answer.bars, *answer.neighbours)}
-        if not received or state.first is None:
-            return None
-        revision = compare(stored(state, received), received, requested)
+        revision = self.compare_all(state, received, now, requested)
         known = self._revised.get(state.absence_key, frozenset())
         if revision is not None and known.issuperset(revision.changed):
             return replace(revision, unclear_at=None)
         return revision
+
+    def compare_all(
+        self,
+        state: SeriesState,
+        received: Mapping[int, Bar],
+        now: int,
+        requested: tuple[int, int] | None = None,
+    ) -> Revision | None:
+        """How the stored bars differ from those received now; None: not at all.
+
+        If the file has rows of others, that goes on record. `requested`: as for `compare`.
+        """
+        if not received or state.first is None:
+            return None
+        there = stored(state, received)
+        revision = compare(there, received, requested)
+        if state.is_owned:
+            return revision
+        pairs = [(old, received[old.start]) for old in there]
+        is_new = self._differences.take(state, pairs, now)
+        return replace(revision, is_known=not is_new) if revision is not None else None
 
     def note_revised(self, state: SeriesState, revision: Revision) -> None:
         """Note that only these foreign bars were revised: they are not checked again."""

@@ -80,7 +80,7 @@ class Ingest:
             ledger.absences, ledger.requests, sessions, contracts, self._unscheduled
         )
         self.later = LaterRequests(ledger.absences, late_s)
-        self.comparison = Comparison(assessor.ownership, ledger.revisions)
+        self.comparison = Comparison(assessor.ownership, ledger.revisions, assessor.differences)
 
     def take(
         self,
@@ -116,7 +116,9 @@ class Ingest:
         requested = (expected.starts >= span[0]) & (expected.starts < span[1])
         # An answer on another grid is not compared: its bars have other starts than stored ones.
         is_odd, answer = accepted.again_s is not None, accepted.answer
-        revision = None if is_odd else self.comparison.compare(state, answer, span)
+        revision = None
+        if not is_odd:
+            revision = self.comparison.compare(state, answer, span, requested_at)
         if revision is not None and wants_more(state, revision):
             self._requests.answered(series, *span, requested_at, accepted.received)
             return IngestResult(0, revision=revision, is_withheld=True)

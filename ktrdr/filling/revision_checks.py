@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
-from ktrdr.assessment.stored_bars import stored
 from ktrdr.completeness.gaps import Gap
-from ktrdr.completeness.revisions import Revision, compare
+from ktrdr.completeness.revisions import Revision
 from ktrdr.errors import OtherUnit, RequestFailed
 from ktrdr.filling.comparison import is_other, is_whole
 from ktrdr.filling.contract_checks import ContractChecks
@@ -126,7 +125,7 @@ class RevisionChecks:
         if state.is_rebuilding:
             return
         received = {bar.start: bar for bar in self.ingest.grids.comparable(state, answer)}
-        revision = compare(stored(state, received), received)
+        revision = self.ingest.comparison.compare_all(state, received, int(self.clock()))
         if revision is not None and (is_whole(state, revision) or is_other(state, revision)):
             self.handle(task, replace(revision, unclear_at=None))
             return
@@ -169,12 +168,15 @@ class RevisionChecks:
             return
         if task.kind is Kind.AROUND:
             self.ingest.comparison.note_revised(state, revision)
+        if revision.is_known:
+            return
+        differ = f"IB has {len(revision.changed)} of {revision.compared} bars otherwise"
         self.owner.report(
             str(state.series),
             RequestFailed(
-                f"{revision.words}; the file has foreign rows (not written by ktrdr): it is left "
-                "as it is",
-                hint="delete the rows that should be requested again",
+                f"{differ}; the file has foreign rows (not written by ktrdr): it is left as it is",
+                hint="the page of the series lists what differs; delete the rows that should be "
+                "requested again",
             ),
         )
 

@@ -15,7 +15,7 @@ from ktrdr.completeness.coverage import Coverage, DayCoverage
 from ktrdr.completeness.gaps import SETTLED, Reason
 from ktrdr.completeness.lifetime import ContractLifetime
 from ktrdr.errors import NotUnderstood
-from ktrdr.ipc.messages import DayStatus, Json, SeriesCoverage, SeriesStatus
+from ktrdr.ipc.messages import ComparisonStatus, DayStatus, Json, SeriesCoverage, SeriesStatus
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
 from ktrdr.market.timeframes import DAY_S, Timeframe
@@ -135,7 +135,14 @@ def status_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesStatus:
         proven_until=moment(coverage.until) if coverage else None,
         kept_new_by=store.kept_new_by(one),
         next_due=moment(one.next_due),
+        comparison=_comparison(one),
     )
+
+
+def _comparison(one: SeriesSnapshot) -> ComparisonStatus | None:
+    if one.is_owned or one.key is None:
+        return None
+    return ComparisonStatus(one.compared.differ)
 
 
 def coverage_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesCoverage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,9 +90,16 @@ def _read(path: Path, series: Series, wanted: RevisionQuery) -> tuple[list[Revis
 
 def _status(one: RevisionRecord) -> RevisionStatus:
     if one.old is None or one.new is None:
-        return RevisionStatus(one.id, utc(one.at), None, None, None, one.why, one.kept or None)
-    old, new = _values(one.old), _values(one.new)
-    return RevisionStatus(one.id, utc(one.at), utc(one.old.start), old, new)
+        return RevisionStatus(
+            one.id, utc(one.at), None, None, None, one.why, one.kept or None, bars=0
+        )
+    found = RevisionStatus(
+        one.id, utc(one.at), utc(one.old.start), _values(one.old), _values(one.new), one.why
+    )
+    if one.left is None:
+        return found
+    last = utc(one.left.last) if one.left.bars > 1 else None
+    return replace(found, is_left=True, last=last, bars=one.left.bars)
 
 
 def _values(bar: Bar) -> BarValues:

@@ -221,6 +221,7 @@ class StatusReport:
     def _with_health(self, status: GapFillerStatus, series: SeriesSummary) -> GapFillerStatus:
         """The status with the state of series, store and clock, and recent problems."""
         room, unread = self.health.room, self.scan.other_files.kinds
+        differing = [state.compared.differ for state in self.scan.series.values()]
         return replace(
             status,
             recent_errors=self.problems.newest_first(self._is_over),
@@ -234,6 +235,8 @@ class StatusReport:
             strange=sum(one.count for one in unread),
             strange_one=unread[0].cause if unread else "",
             unread=unread,
+            series_differing=sum(map(bool, differing)),
+            bars_differing=sum(differing),
             disk_free_bytes=room.free if room else None,
             disk_total_bytes=room.total if room else None,
         )

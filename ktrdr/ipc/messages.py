@@ -327,6 +327,18 @@ class GapFillerStatus:
     """The same files by kind."""
     streams: tuple[str, ...] = ()
     """Series that are kept new by streams, such as `AAPL_1m`; the others by requests."""
+    series_differing: int = 0
+    """Series with rows of others that IB has otherwise; they are left as they are."""
+    bars_differing: int = 0
+    """The bars of these rows."""
+
+
+@dataclass(frozen=True)
+class ComparisonStatus:
+    """How the bars of a file with rows of others compare with IB's. Counts are bars."""
+
+    differ: int
+    """IB has them otherwise, of those that were compared."""
 
 
 @dataclass(frozen=True)
@@ -369,6 +381,8 @@ class SeriesFacts:
     neither, since nothing is known of it yet or something is wrong with it."""
     next_due: Time | None = None
     """When its next bar is due: a second after the end of that bar."""
+    comparison: ComparisonStatus | None = None
+    """None: all rows were written by ktrdr, or it is not known."""
 
 
 @dataclass(frozen=True)

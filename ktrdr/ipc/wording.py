@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 
+from ktrdr.ipc.messages import ComparisonStatus
+
 _WORDS = {
     "present": "there",
     "open": "to be fetched",
@@ -67,8 +69,12 @@ def remarks(
     listed: datetime | None,
     expires: datetime | None,
     sessions_from: str | None,
+    comparison: ComparisonStatus | None = None,
 ) -> list[str]:
-    """Why a series has no earlier, later or more exact expectation, where that is not obvious."""
+    """Why a series has no earlier, later or more exact expectation, where that is not obvious.
+
+    And how its bars compare with IB's, if others have written some of them.
+    """
     found = []
     if listed is not None and looked_from is not None and listed > looked_from:
         found.append(f"listed on {listed:%Y-%m-%d}, nothing is expected before")
@@ -76,4 +82,11 @@ def remarks(
         found.append(f"expired on {expires:%Y-%m-%d}, nothing is expected after")
     if sessions_from in _SESSIONS:
         found.append(f"{_SESSIONS[sessions_from]}, and holidays are not known")
+    if comparison is not None and comparison.differ:
+        found.append(differing(comparison.differ))
     return found
+
+
+def differing(bars: int) -> str:
+    """That so many bars of rows of others are not as IB has them."""
+    return f"{bars:,} {noun(bars, 'bar')} {'differs' if bars == 1 else 'differ'} from IB’s"

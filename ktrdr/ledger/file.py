@@ -64,7 +64,7 @@ CREATE TABLE IF NOT EXISTS revisions (
     id INTEGER PRIMARY KEY AUTOINCREMENT, series TEXT, at INTEGER, start INTEGER,
     old_open REAL, old_high REAL, old_low REAL, old_close REAL, old_volume REAL,
     new_open REAL, new_high REAL, new_low REAL, new_close REAL, new_volume REAL,
-    why TEXT, kept TEXT
+    why TEXT, kept TEXT, last INTEGER, bars INTEGER NOT NULL DEFAULT 0, price REAL, volume REAL
 );
 CREATE INDEX IF NOT EXISTS revisions_of ON revisions (series);
 CREATE INDEX IF NOT EXISTS revisions_at ON revisions (at);
@@ -97,8 +97,25 @@ def _add_pauses(database: Database, _path: Path) -> None:
 
 def has_pauses(database: Database) -> bool:
     """Whether the table of fills has the time at which each was paused."""
-    query = "SELECT 1 FROM pragma_table_info('fills') WHERE name = 'paused_at'"
-    return database.execute(query).fetchone() is not None
+    return _has_column(database, "fills", "paused_at")
+
+
+def _has_column(database: Database, table: str, column: str) -> bool:
+    query = "SELECT 1 FROM pragma_table_info(?) WHERE name = ?"
+    return database.execute(query, (table, column)).fetchone() is not None
+
+
+def _add_differences(database: Database, _path: Path) -> None:
+    """Before differences were recorded, the table of revisions lacked their columns."""
+    if _has_column(database, "revisions", "bars"):
+        return
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        if _has_column(database, "revisions", "bars"):
+            return
+        bars = "bars INTEGER NOT NULL DEFAULT 0"
+        for column in ("last INTEGER", bars, "price REAL", "volume REAL"):
+            database.execute(f"ALTER TABLE revisions ADD COLUMN {column}")
 
 
 def _take_over_fills(database: Database, aside: Path) -> None:
@@ -121,13 +138,17 @@ def _take_over_fills(database: Database, aside: Path) -> None:
 
 
 def _take_over_revisions(database: Database, aside: Path) -> None:
-    """The same of revisions: what was stored before them is nowhere else."""
+    """The same of revisions: what was stored before them is nowhere else.
+
+    Not of differences: they are in the file, and found again.
+    """
     columns = ", ".join(COLUMNS)
     found: list[tuple[Any, ...]] = []
     try:
         with reading(aside) as old:
             if old.execute("SELECT 1 FROM sqlite_schema WHERE name = 'revisions'").fetchone():
-                query = f"SELECT {columns} FROM revisions"  # noqa: S608  they are fixed
+                corrected = " WHERE bars = 0" if _has_column(old, "revisions", "bars") else ""
+                query = f"SELECT {columns} FROM revisions{corrected}"  # noqa: S608  they are fixed
                 found.extend(row for row in old.execute(query) if _is_revision(row))
     except DatabaseError as error:
         log.warning("its record of revised bars cannot be read (%s)", error)
@@ -193,7 +214,7 @@ def _is_fill(series: object, since: object, state: object) -> bool:
 LEDGER = Schema(
     _TABLES + INDEX.tables + WRITTEN_ROWS,
     INDEX.version,
-    (_make_fills_of_what_was_wanted, _add_pauses, *INDEX.upgrades),
+    (_make_fills_of_what_was_wanted, _add_pauses, _add_differences, *INDEX.upgrades),
     _take_over,
 )
 """All that the gap filler keeps of a store, including its index of the files."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ktrdr.ledger.absences import AbsenceRecords
 from ktrdr.ledger.contracts import ContractRecords
+from ktrdr.ledger.differences import DifferenceRecords
 from ktrdr.ledger.file import LEDGER
 from ktrdr.ledger.requests import RequestRecords
 from ktrdr.ledger.revisions import RevisionRecords
@@ -60,6 +61,7 @@ class Ledger:
         self.file = StateFile(path, LEDGER)
         self.absences = AbsenceRecords(self.file.database)
         self.contracts = ContractRecords(self.file.database)
+        self.differences = DifferenceRecords(self.file.database)
         self.requests = RequestRecords(self.file.database)
         self.revisions = RevisionRecords(self.file.database)
         self.series = SeriesRecords(self.file.database)

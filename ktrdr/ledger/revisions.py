@@ -1,10 +1,14 @@
-"""Revision records in the ledger: which stored bars were corrected, from what to what, and when."""
+"""Revision records in the ledger: which stored bars were corrected, from what to what, and when.
+
+The same table has bars of other people's rows that IB has otherwise; `differences` writes these.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ktrdr.completeness.differences import Difference
 from ktrdr.market.bars import Bar
 from ktrdr.market.instruments import Series
 from ktrdr.market.timeframes import DAY_S
@@ -21,31 +25,41 @@ COLUMNS = (
     *(f"new_{name}" for name in _PRICES),
     *("why", "kept"),
 )
-"""The columns of the table `revisions`, in its order."""
-_ALL = ", ".join(COLUMNS)
-_OF_SPAN = "series = :series AND (start IS NULL OR (start >= :first AND start < :end))"
+"""The columns of the table `revisions` that each of its rows has, in its order."""
+LEFT_COLUMNS = ("last", "bars", "price", "volume")
+"""The further ones, of bars that were left as they are; `bars` is 0 for all others."""
+_ALL = ", ".join((*COLUMNS, *LEFT_COLUMNS))
+_OF_SPAN = (
+    "series = :series AND (start IS NULL OR (coalesce(last, start) >= :first AND start < :end))"
+)
 _FORGET = """
-DELETE FROM revisions WHERE at < :oldest OR (series = :series AND id <= (
-    SELECT id FROM revisions WHERE series = :series ORDER BY id DESC LIMIT 1 OFFSET :kept
-))
+DELETE FROM revisions WHERE bars = 0 AND (at < :oldest OR (series = :series AND id <= (
+    SELECT id FROM revisions WHERE series = :series AND bars = 0
+    ORDER BY id DESC LIMIT 1 OFFSET :kept
+)))
 """
 
 
 class RevisionRecord(NamedTuple):
-    """One bar that was corrected; or one rebuild, which replaced all bars of its series."""
+    """One bar that was corrected; or one rebuild, which replaced all bars of its series.
+
+    Or one difference, which was left as it is.
+    """
 
     id: int
     """A larger one was recorded later."""
     at: int
-    """When the file was changed (UTC seconds)."""
+    """When the file was changed, or the difference was found (UTC seconds)."""
     old: Bar | None
     """As it was stored; None: a rebuild."""
     new: Bar | None
-    """As it is stored since; None: a rebuild."""
+    """As it is stored since, or as IB has it; None: a rebuild."""
     why: str
     """Of a rebuild; else empty."""
     kept: str
     """Where a rebuild has kept the old file, from the store's folder on; else empty."""
+    left: Difference | None = None
+    """The file was left as it is."""
 
 
 class RevisionRecords:
@@ -97,7 +111,9 @@ def _values(series: Series, span: tuple[int, int]) -> dict[str, object]:
 
 
 def _record(id_: int, _series: str, at: int, start: int | None, *more: Any) -> RevisionRecord:
-    *numbers, why, kept = more
+    *numbers, why, kept, last, bars, price, volume = more
     if start is None:
         return RevisionRecord(id_, at, None, None, why, kept)
-    return RevisionRecord(id_, at, Bar(start, *numbers[:5]), Bar(start, *numbers[5:]), why, kept)
+    old, new = Bar(start, *numbers[:5]), Bar(start, *numbers[5:])
+    left = Difference(old, new, last, bars, price, volume) if bars else None
+    return RevisionRecord(id_, at, old, new, left.words if left else why, kept, left)

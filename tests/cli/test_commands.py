@@ -721,6 +721,14 @@ def test_what_is_not_expected_is_remarked(ktrdr, filler):
     assert "listed on 2026-11-02" in ktrdr("gaps").output
 
 
+def test_bars_of_others_that_ib_has_otherwise_are_counted(ktrdr, filler):
+    status = replace(FILLER, series_differing=2, bars_differing=1011)
+    filler(coverage=[SERIES | {"comparison": {"differ": 1}}], status=status)
+    assert "1 bar differs from IB’s" in ktrdr("gaps").output
+    words = "1,011 bars differ from IB’s, in 2 files of others: left as they are"
+    assert words in ktrdr("status").output
+
+
 def test_a_day_needs_a_series(ktrdr, filler):
     filler()
     done = ktrdr("gaps", "AAPL", "--day", "2026-11-20")

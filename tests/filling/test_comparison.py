@@ -3,6 +3,7 @@
 import pytest
 
 from ktrdr.assessment.contracts import Contracts
+from ktrdr.assessment.file_differences import FileDifferences
 from ktrdr.assessment.file_ownership import FileOwnership
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.sessions import KnownSessions
@@ -32,7 +33,7 @@ def correct(ledger):
     """Corrects what IB has revised of a series, as received now."""
     sessions = KnownSessions(ledger)
     ownership = FileOwnership(ledger, Contracts(ledger, sessions))
-    comparison = Comparison(ownership, ledger.revisions)
+    comparison = Comparison(ownership, ledger.revisions, FileDifferences(ledger))
 
     def correct(state, stored, *received):
         revision = compare(stored, {bar.start: bar for bar in received})

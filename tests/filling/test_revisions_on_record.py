@@ -103,7 +103,7 @@ def test_a_bar_that_was_not_revised_is_not_on_record(group):
     }
 
 
-def test_a_bar_that_is_revised_in_a_file_of_others_is_left_and_not_on_record(group):
+def test_a_bar_that_is_revised_in_a_file_of_others_is_left_and_on_record_as_that(group):
     group.now = EVENING
     theirs = group.truth("ESZ6", "1d", utc("2026-11-16"), EVENING)
     path = group.watch("ESZ6_1d", theirs)
@@ -113,7 +113,11 @@ def test_a_bar_that_is_revised_in_a_file_of_others_is_left_and_not_on_record(gro
     group.fill()
     assert path.read_text().startswith(before)
     assert "it is left as it is" in "".join(group.problems())
-    assert revisions(group)["total"] == 0
+    (one,) = revisions(group)["revisions"]
+    (mine,) = [row for row in rows(path) if row.startswith("2026-11-20 ")]
+    assert (one["timestamp"], one["is_left"], one["bars"]) == (FRIDAY, True, 1)
+    assert one["old"] == numbers(mine)
+    assert one["new"]["volume"] == numbers(mine)["volume"] + 7
 
 
 def test_a_rebuild_after_a_split_is_one_record_and_names_the_old_file(group):

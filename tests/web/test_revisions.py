@@ -8,6 +8,7 @@ from ktrdr.errors import RequestFailed, UnknownSeries
 from tests.played_peers import REVISIONS
 
 PATH = "/api/v1/data/AAPL/1m/revisions"
+CORRECTED = {"is_left": False, "last": None, "bars": 1}
 ASKED = {"what": "revisions", "symbol": "AAPL", "timeframe": "1m"}
 
 
@@ -18,7 +19,10 @@ def test_each_has_its_values_before_and_after(client):
     assert answer.json == {
         "symbol": "AAPL",
         "timeframe": "1m",
-        "revisions": [REVISIONS[0], REVISIONS[1] | {"why": "", "old_file": None}],
+        "revisions": [
+            REVISIONS[0] | CORRECTED | {"bars": 0},
+            REVISIONS[1] | CORRECTED | {"why": "", "old_file": None},
+        ],
         "reason": None,
         "total": 2,
         "next": None,

@@ -117,6 +117,33 @@ def test_each_revision_has_its_bar_its_time_and_its_values_before_and_after(read
     ) in read()
 
 
+LEFT = REVISIONS[1] | {"id": 14, "is_left": True}
+BEFORE_A_SPLIT = LEFT | {
+    "id": 13,
+    "why": "IB has all prices times 0.25 (a split, 4:1?)",
+    "last": "2026-11-20T15:30:00+00:00",
+    "bars": 60,
+}
+
+
+@pytest.mark.usefixtures("one")
+def test_bars_that_were_left_have_the_values_of_the_file_and_of_ib(peers, read):
+    peers.revisions |= {"revisions": [LEFT, BEFORE_A_SPLIT]}
+    text = read()
+    assert "IB revised these bars" not in text
+    assert "the file keeps its values, on the left of the arrow." in text
+    assert (
+        "2026-11-20 14:31 UTC left, compared 2026-11-20 21:00:00 UTC close 11 → 12.75 , volume "
+        "1001 → 1234 2026-11-20 14:31 UTC to 2026-11-20 15:30 UTC , 60 bars left, compared "
+        "2026-11-20 21:00:00 UTC IB has all prices times 0.25 (a split, 4:1?); the first: close 11"
+    ) in text
+
+
+def test_how_many_bars_differ_is_said_among_the_facts(one, read):
+    one |= {"comparison": {"differ": 1011}}
+    assert "1,011 bars differ from IB’s" in read()
+
+
 @pytest.mark.usefixtures("one")
 def test_the_newest_twenty_are_requested_and_nothing_more_is_said_if_these_are_all(peers, read):
     assert "all as JSON" not in read()

@@ -112,7 +112,14 @@ OVERVIEW = Page(
 
 def remarks_on(series: SeriesStatus, now: datetime) -> list[str]:
     """Remarks on a series: why it expects no more bars, or that it is being rebuilt."""
-    found = remarks(now, series.looked_from, series.listed, series.expires, series.sessions_from)
+    found = remarks(
+        now,
+        series.looked_from,
+        series.listed,
+        series.expires,
+        series.sessions_from,
+        series.comparison,
+    )
     if series.state == "renewed":
         found.append("IB revised its bars, as after a split: the whole series is rebuilt")
     return found

@@ -69,15 +69,20 @@ class Same:
 
 @dataclass(frozen=True)
 class RevisionRow:
-    """A bar that was corrected, or a rebuild of the whole series."""
+    """A bar that was corrected, or a rebuild of the whole series, or bars that were left."""
 
     bar: datetime | None
     """Its start; None: a rebuild."""
     corrected_at: datetime
+    """When it was; or when bars that were left were compared."""
     changes: Sequence[tuple[str, float, float]]
     """Name, value before and value since, of those that differ."""
     why: str
     old_file: str | None
+    is_left: bool
+    last: datetime | None
+    """The start of the last of several bars."""
+    bars: int
 
 
 def tone_of(state: str) -> str:
@@ -96,7 +101,16 @@ def gap_rows(series: SeriesCoverage) -> list[GapRow]:
 def revision_rows(found: RevisionList) -> list[RevisionRow]:
     """The revisions, in their order."""
     return [
-        RevisionRow(one.timestamp, one.corrected_at, _changes(one), one.why, one.old_file)
+        RevisionRow(
+            one.timestamp,
+            one.corrected_at,
+            _changes(one),
+            one.why,
+            one.old_file,
+            one.is_left,
+            one.last,
+            one.bars,
+        )
         for one in found.revisions
     ]
 

@@ -270,9 +270,10 @@ function showBar(time) {
   place.textContent = `${inUtcWords(time)}: ${words.map(([name, value]) => `${name} ${value}`).join(", ")}${revised}`;
 }
 
-function inWords({ corrected_at: at, old, new: now }) {
+function inWords({ corrected_at: at, old, new: now, is_left: isLeft }) {
   const changes = Object.keys(old).filter((name) => old[name] !== now[name]).map((name) => `${name} ${old[name]} → ${now[name]}`);
-  return `; corrected ${at.slice(0, 16).replace("T", " ")} UTC: ${changes.join(", ")}`;
+  const when = `${at.slice(0, 16).replace("T", " ")} UTC`;
+  return `; ${isLeft ? `left as it is, by IB on ${when}` : `corrected ${when}`}: ${changes.join(", ")}`;
 }
 
 // Behind the candles: sessions as bands, gaps as hatching.

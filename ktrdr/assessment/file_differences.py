@@ -1,0 +1,107 @@
+"""Differences between files with rows of others and IB's bars, on record. Changes no file."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from ktrdr.assessment.series_state import SeriesState
+from ktrdr.assessment.stored_bars import stored
+from ktrdr.completeness.differences import ComparedBars, Difference, differences, joined
+from ktrdr.completeness.revisions import Pair
+from ktrdr.ledger.ledger import Ledger
+from ktrdr.market.timeframes import DAY_S
+
+_EVER = (-(2**62), 2**62)
+_NEAR_S = 2 * DAY_S
+"""Rows nearer to each other than this are read at once."""
+
+
+class FileDifferences:
+    """Those of the files of one store. For one thread."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def load(self, state: SeriesState) -> None:
+        """Have the state say how many bars differ, by the record."""
+        is_known = self._ledger.exists and not state.is_owned
+        differ = self._ledger.differences.bars(state.series) if is_known else 0
+        state.compared = ComparedBars(differ)
+
+    def take(self, state: SeriesState, pairs: Sequence[Pair], now: int) -> bool:
+        """Record how these bars, as stored and as received, differ, and that the others agree.
+
+        False: all of it was on record already. Several bars on record as one difference are that no
+        more if one of them agrees.
+        """
+        if not pairs:
+            return False
+        first, last = pairs[0][0].start, pairs[-1][0].start
+        agree = {old.start: old == new for old, new in pairs}
+        known = {
+            one: id_
+            for id_, one in self._ledger.differences.within(state.series, first, last).items()
+            if one.bars > 1 or one.first in agree
+        }
+        several = [
+            one
+            for one in known
+            if one.bars > 1 and not any(agree[start] for start in _within(one, agree))
+        ]
+        covered = {start for one in several for start in _within(one, agree)}
+        others = [pair for pair in pairs if pair[0].start not in covered]
+        wanted = joined(sorted([*differences(others), *several], key=_first), pairs)
+        new = [one for one in wanted if one not in known]
+        self._replace(
+            state, [id_ for one, id_ in known.items() if one not in set(wanted)], new, now
+        )
+        return bool(new)
+
+    def check(self, state: SeriesState, now: int) -> None:
+        """Drop what is on record of rows that others have changed to what IB has, or removed.
+
+        MalformedFile, FileNotFoundError: the file cannot be read.
+        """
+        self.load(state)
+        if not state.compared.differ:
+            return
+        gone, changed = [], []
+        known = self._ledger.differences.within(state.series, *_EVER)
+        for near in _groups(known):
+            rows = {bar.start: bar for bar in stored(state, [known[id_].first for id_ in near])}
+            for id_ in near:
+                one, row = known[id_], rows.get(known[id_].first)
+                if row == one.old:
+                    continue
+                gone.append(id_)
+                if row is not None and row != one.new and one.bars == 1:
+                    changed.append(one._replace(old=row))
+        self._replace(state, gone, changed, now)
+
+    def _replace(
+        self, state: SeriesState, gone: Sequence[int], found: Sequence[Difference], now: int
+    ) -> None:
+        if gone or found:
+            self._ledger.differences.replace(state.series, gone, found, now)
+            self.load(state)
+
+
+def _first(one: Difference) -> int:
+    return one.first
+
+
+def _within(one: Difference, starts: Collection[int]) -> Iterator[int]:
+    """Which of these starts are of bars of a difference."""
+    return (start for start in starts if one.first <= start <= one.last)
+
+
+def _groups(known: dict[int, Difference]) -> Iterator[list[int]]:
+    """The ids of differences near to each other; they are in order of time."""
+    group: list[int] = []
+    for id_, one in known.items():
+        if group and one.first - known[group[-1]].first > _NEAR_S:
+            yield group
+            group = []
+        group.append(id_)
+    if group:
+        yield group
