@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.stored_bars import stored
@@ -16,6 +17,15 @@ _NEAR_S = 2 * DAY_S
 """Rows nearer to each other than this are read at once."""
 
 
+class Recorded(NamedTuple):
+    """What a comparison has led to."""
+
+    is_new: bool = False
+    """Some of it was not on record before."""
+    unlisted: int = 0
+    """How many bars differ for which there was no room on record."""
+
+
 class FileDifferences:
     """Those of the files of one store. For one thread."""
 
@@ -23,19 +33,26 @@ class FileDifferences:
         self._ledger = ledger
 
     def load(self, state: SeriesState) -> None:
-        """Have the state say how many bars differ, by the record."""
-        is_known = self._ledger.exists and not state.is_owned
-        differ = self._ledger.differences.bars(state.series) if is_known else 0
-        state.compared = ComparedBars(differ)
+        """Have the state say how its bars compare with IB's, by the record."""
+        state.compared = ComparedBars()
+        if not self._ledger.exists or state.is_owned:
+            return
+        differ = self._ledger.differences.bars(state.series)
+        known = self._ledger.comparisons.of(state.series)
+        if known is None:
+            state.compared = ComparedBars(differ)
+        else:
+            counts = (known.total, known.compared, known.absent, known.is_over)
+            state.compared = ComparedBars(differ + known.unlisted, *counts)
 
-    def take(self, state: SeriesState, pairs: Sequence[Pair], now: int) -> bool:
+    def take(self, state: SeriesState, pairs: Sequence[Pair], now: int) -> Recorded:
         """Record how these bars, as stored and as received, differ, and that the others agree.
 
-        False: all of it was on record already. Several bars on record as one difference are that no
-        more if one of them agrees.
+        Several bars on record as one difference are that no more if one of them agrees; then the
+        whole series is to be compared anew.
         """
         if not pairs:
-            return False
+            return Recorded()
         first, last = pairs[0][0].start, pairs[-1][0].start
         agree = {old.start: old == new for old, new in pairs}
         known = {
@@ -52,10 +69,12 @@ class FileDifferences:
         others = [pair for pair in pairs if pair[0].start not in covered]
         wanted = joined(sorted([*differences(others), *several], key=_first), pairs)
         new = [one for one in wanted if one not in known]
-        self._replace(
-            state, [id_ for one, id_ in known.items() if one not in set(wanted)], new, now
-        )
-        return bool(new)
+        if any(one.bars > 1 and one not in several for one in known):
+            self._ledger.comparisons.forget(state.series)
+        kept = set(wanted)
+        gone = [id_ for one, id_ in known.items() if one not in kept]
+        unlisted = self._replace(state, gone, new, now)
+        return Recorded(is_new=bool(new), unlisted=unlisted)
 
     def check(self, state: SeriesState, now: int) -> None:
         """Drop what is on record of rows that others have changed to what IB has, or removed.
@@ -74,16 +93,21 @@ class FileDifferences:
                 if row == one.old:
                     continue
                 gone.append(id_)
+                if one.bars > 1:
+                    self._ledger.comparisons.forget(state.series)
                 if row is not None and row != one.new and one.bars == 1:
                     changed.append(one._replace(old=row))
         self._replace(state, gone, changed, now)
 
     def _replace(
         self, state: SeriesState, gone: Sequence[int], found: Sequence[Difference], now: int
-    ) -> None:
-        if gone or found:
-            self._ledger.differences.replace(state.series, gone, found, now)
-            self.load(state)
+    ) -> int:
+        """As `DifferenceRecords.replace`."""
+        if not gone and not found:
+            return 0
+        unlisted = self._ledger.differences.replace(state.series, gone, found, now)
+        self.load(state)
+        return unlisted
 
 
 def _first(one: Difference) -> int:

@@ -29,6 +29,7 @@ class FileOwnership:
         self._ledger.series.keep_file(state.series, contents.key, is_owned=is_owned)
         if is_owned:
             self._ledger.differences.forget(state.series)
+            self._ledger.comparisons.forget(state.series)
             WrittenRows(state.series, self._ledger.file.database).forget()
         if is_owned and self._contracts.grid(state).seen is not None:
             # The file was emptied: no stored bar contradicts another grid any more.

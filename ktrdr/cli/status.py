@@ -127,6 +127,10 @@ def _filler_lines(status: GapFillerStatus) -> list[str]:
     if status.bars_differing:
         files = f"{status.series_differing} {noun(status.series_differing, 'file')} of others"
         lines.append(f"{differing(status.bars_differing)}, in {files}: left as they are")
+    if count := status.series_comparing:
+        are = "is" if count == 1 else "are"
+        files = f"{count} imported {noun(count, 'file')} {are}"
+        lines.append(f"{files} not wholly compared with IB’s bars yet")
     if status.counted_since:
         since = f"{status.counted_since:%Y-%m-%d %H:%M:%S} UTC"
         bars, gaps = status.bars_added, status.gaps_filled

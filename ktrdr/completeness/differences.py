@@ -16,6 +16,7 @@ from ktrdr.completeness.revisions import (
     Pair,
     margin,
     median_ratio,
+    number_words,
     rounding_unit,
     split_words,
     unit_guess,
@@ -25,6 +26,8 @@ from ktrdr.market.bars import Bar
 _TELLING = 0.0002
 """A factor of prices nearer to 1 than this is not told from rounding."""
 _SAME_FACTOR = 0.0003
+_FAR = 0.1
+"""A factor of prices nearer to 1, as from dividends, is told with all of its digits."""
 _MOST_ODD = 0.1
 """The share of bars whose volumes may have another factor than the others."""
 
@@ -60,13 +63,18 @@ class Difference(NamedTuple):
         if self.price == 1:
             if self.volume is None:
                 return "the volumes differ, and no prices"
-            return f"IB has all volumes times {self.volume:.4g}{unit_guess(self.volume)}"
+            times = number_words(self.volume)
+            return f"IB has all volumes times {times}{unit_guess(self.volume)}"
         split = split_words(self.price)
         because = f" (a split, {split}?)" if split else unit_guess(self.price)
-        prices = f"IB has all prices times {self.price:.4g}{because}"
+        is_far = abs(self.price - 1) > _FAR
+        times = number_words(self.price) if is_far else f"{self.price:.4f}"
+        prices = f"IB has all prices times {times}{because}"
         if self.volume is None:
             return f"{prices}; volumes differ too, by no common factor"
-        return prices if self.volume == 1 else f"{prices}, and all volumes times {self.volume:.4g}"
+        if self.volume == 1:
+            return prices
+        return f"{prices}, and all volumes times {number_words(self.volume)}"
 
 
 class ComparedBars(NamedTuple):
@@ -74,6 +82,14 @@ class ComparedBars(NamedTuple):
 
     differ: int = 0
     """So many bars differ, of those that were compared."""
+    total: int = 0
+    """Imported bars in the file; 0: there are none, or it is not known."""
+    compared: int = 0
+    """How many of these were compared with IB's."""
+    absent: int = 0
+    """How many of these IB does not have."""
+    is_over: bool = False
+    """All of them were requested that IB has."""
 
 
 def differences(pairs: Sequence[Pair]) -> list[Difference]:

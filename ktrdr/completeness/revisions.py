@@ -71,7 +71,7 @@ class Revision:
             split = split or _terms(self.price)
             return f"IB revised all prices and volumes by a split ratio ({split}, {bars})"
         received = [
-            f"all {name} times {_number(factor)}{unit_guess(factor)}"
+            f"all {name} times {number_words(factor)}{unit_guess(factor)}"
             for name, factor in (("prices", self.price), ("volumes", self.volume))
             if factor is not None
         ]
@@ -208,7 +208,7 @@ def _fraction(ratio: float) -> Fraction:
     return Fraction(ratio)
 
 
-def _number(factor: float) -> str:
+def number_words(factor: float) -> str:
     """The factor with as few digits as are needed."""
     texts = [f"{factor:.{digits}g}" for digits in range(1, 5)]
     return f"{float(next((t for t in texts if abs(float(t) / factor - 1) <= ALIKE), texts[-1])):g}"
@@ -216,5 +216,5 @@ def _number(factor: float) -> str:
 
 def unit_guess(factor: float) -> str:
     """What else than a split a factor may mean, to follow it; else empty."""
-    is_unit = float(_number(max(factor, 1 / factor))) in _UNITS
+    is_unit = float(number_words(max(factor, 1 / factor))) in _UNITS
     return " (a change of unit?)" if is_unit else ""

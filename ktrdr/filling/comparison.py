@@ -62,8 +62,8 @@ class Comparison:
         if state.is_owned:
             return revision
         pairs = [(old, received[old.start]) for old in there]
-        is_new = self._differences.take(state, pairs, now)
-        return replace(revision, is_known=not is_new) if revision is not None else None
+        found = self._differences.take(state, pairs, now)
+        return replace(revision, is_known=not found.is_new) if revision is not None else None
 
     def note_revised(self, state: SeriesState, revision: Revision) -> None:
         """Note that only these foreign bars were revised: they are not checked again."""

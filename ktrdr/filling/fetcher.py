@@ -94,14 +94,23 @@ class Fetcher:
         return len(self._in_flight) > 0
 
     @property
+    def only_compares(self) -> bool:
+        """Requests are in flight, all of them for bars that are stored already."""
+        return self.is_busy and all(task.kind.compares for task in self._in_flight.tasks)
+
+    @property
     def has_postponed(self) -> bool:
         """There are sessions to request once nothing else is to be sent."""
         return bool(self._postponed)
 
     @property
     def busy(self) -> set[SeriesState]:
-        """The series of which something is in flight, or postponed."""
-        found = {state for task in self._in_flight.tasks for state in task.series}
+        """The series of which something is in flight, or postponed.
+
+        Not those of which only imported bars are compared: their missing bars need not wait.
+        """
+        tasks = (task for task in self._in_flight.tasks if task.kind is not Kind.WHOLE)
+        found = {state for task in tasks for state in task.series}
         return found.union(*(series for series, _ in self._postponed))
 
     def filled_slowly(self, after_s: float) -> list[SeriesState]:

@@ -60,7 +60,7 @@ class Isolation:
                 self._forget(state)
             if gone:
                 return
-            if _concerns_all(error):
+            if concerns_all(error):
                 raise
             self._defer(series, _as_error(series[0], error))
 
@@ -80,7 +80,7 @@ def _as_error(state: SeriesState, error: Exception) -> KtrdrError:
     return RequestFailed(f"a bug in ktrdr: {error!r}", hint=MISTAKE_HINT)
 
 
-def _concerns_all(error: Exception) -> bool:
+def concerns_all(error: Exception) -> bool:
     """The error concerns the connection, or the store as a whole."""
     if isinstance(error, OSError):
         return is_of_the_disk(error)

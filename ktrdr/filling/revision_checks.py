@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from ktrdr.assessment.assessment import Assessor
@@ -15,6 +15,7 @@ from ktrdr.errors import OtherUnit, RequestFailed
 from ktrdr.filling.comparison import is_other, is_whole
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.fetcher import Fetcher
+from ktrdr.filling.import_comparison import ImportComparison
 from ktrdr.filling.ingest import Ingest
 from ktrdr.filling.isolation import Isolation
 from ktrdr.filling.rebuilds import Owner, Rebuilds
@@ -40,13 +41,14 @@ class RevisionChecks:
     fetcher: Fetcher
     rebuilds: Rebuilds
     contract_checks: ContractChecks
+    imports: ImportComparison
     isolation: Isolation
     owner: Owner
     clock: Callable[[], float]
     assess: Callable[[SeriesState], None]
     """Assesses a series again."""
     planned: deque[tuple[SeriesState, str]] = field(default_factory=deque)
-    """What to compare, and which bars of it: `settle` or `sample`."""
+    """What to compare, and which bars of it: `settle`, `sample` or `whole`."""
 
     # Choosing.
 
@@ -55,8 +57,11 @@ class RevisionChecks:
         self.planned.clear()
         for state in list(series):  # a series whose file is gone is forgotten
             with self.isolation.of(state):
-                if (what := self._due(state, int(self.clock()))) is not None:
-                    self.planned.append((state, what))
+                self.planned.extend((state, what) for what in self._due(state, int(self.clock())))
+
+    def are_planned(self, *, goes_on: bool) -> bool:
+        """There are bars to compare; `goes_on`: imported ones, whose requests follow each other."""
+        return any(what == "whole" or not goes_on for _, what in self.planned)
 
     def begin(self) -> None:
         """Send the requests to compare a few of these series."""
@@ -66,17 +71,27 @@ class RevisionChecks:
             if not self.owner.is_tracked(state) or not state.may_be_requested(now):
                 continue
             with self.isolation.of(state):
+                if what == "whole":
+                    self.imports.begin(state, now)
+                    continue
                 self.assessor.ledger.series.note_check(state.series, what, now)
                 request = self._request(state, what, now)
                 if request is not None:
                     self.fetcher.request_bars(Kind.CHECK, state, request, Priority.BACKFILL)
 
-    def _due(self, state: SeriesState, now: int) -> str | None:
-        """What to compare of a complete series, `settle` or `sample`; None: nothing."""
-        is_complete = state.coverage is not None and not state.coverage.fillable
+    def _due(self, state: SeriesState, now: int) -> Iterator[str]:
+        """What to compare of a series."""
         if self.assessor.contracts.unconfirmed_contract(state) is not None:
-            return None
-        if not is_complete or state.last is None or not state.may_be_requested(now):
+            return
+        if state.last is None or not state.may_be_requested(now):
+            return
+        if (what := self._due_of_complete(state, now)) is not None:
+            yield what
+        if self.imports.is_due(state, now):
+            yield "whole"
+
+    def _due_of_complete(self, state: SeriesState, now: int) -> str | None:
+        if state.coverage is None or state.coverage.fillable:
             return None
         if self._is_unsettled(state, now):
             return "settle"
@@ -134,6 +149,11 @@ class RevisionChecks:
             self.handle(task, replace(revision, unclear_at=None))
         if task.kind is Kind.AROUND:
             self._request_withheld(state, task.gaps)
+
+    def take_whole(self, task: Task, receive: Callable[[], Answer]) -> None:
+        """Compare an answer with imported bars; the next of them are requested in their turn."""
+        if self.imports.take(task, receive):
+            self.planned.append((task.state, "whole"))
 
     def handle(self, task: Task, revision: Revision) -> None:
         """Correct owned bars, or rebuild a wholly revised series; leave foreign rows."""

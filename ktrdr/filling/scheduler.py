@@ -21,6 +21,7 @@ from ktrdr.errors import KtrdrError, NotConnected, PeerDown, TimedOut, WrongSour
 from ktrdr.filling.contract_checks import ContractChecks
 from ktrdr.filling.controls import Controls
 from ktrdr.filling.fetcher import Fetcher, SessionsAnswer
+from ktrdr.filling.import_comparison import ImportComparison
 from ktrdr.filling.ingest import Ingest, IngestResult
 from ktrdr.filling.isolation import Isolation
 from ktrdr.filling.next_requests import next_requests, whole_request
@@ -92,8 +93,9 @@ class Scheduler:
             contract_checks,
         )
         self._controls = Controls(*shared, self.assess)
+        imports = ImportComparison(*shared, self._lengths, owner, clock)
         self._revision_checks = RevisionChecks(
-            *shared, rebuilds, contract_checks, isolation, owner, clock, self.assess
+            *shared, rebuilds, contract_checks, imports, isolation, owner, clock, self.assess
         )
 
     @property
@@ -163,10 +165,9 @@ class Scheduler:
         """Find the complete series to compare with what IB has now."""
         self._revision_checks.plan(series)
 
-    @property
-    def wants_check(self) -> bool:
+    def wants_check(self, *, goes_on: bool = False) -> bool:
         """There are series to compare, and nothing else is in flight."""
-        return not self.is_busy and bool(self._revision_checks.planned)
+        return not self.is_busy and self._revision_checks.are_planned(goes_on=goes_on)
 
     def begin_checks(self, source: str) -> None:
         """Send the requests to compare a few of these series."""
@@ -265,6 +266,8 @@ class Scheduler:
                     self._controls.take_control(task, answer, is_sure=self._owner.clocks_agree)
                 case Kind.CHECK | Kind.AROUND:
                     self._revision_checks.take(task, self.fetcher.answer(task, done))
+                case Kind.WHOLE:
+                    self._revision_checks.take_whole(task, lambda: self.fetcher.answer(task, done))
                 case Kind.LIKENESS:
                     self._contract_checks.take(task, self.fetcher.answer(task, done))
             if task.kind in (Kind.FILL, Kind.CONTROL) or task.kind.compares:

@@ -25,10 +25,13 @@ class Kind(Enum):
     AROUND = auto()
     """Bars near a revised one: was only that one revised, or the whole series?"""
 
+    WHOLE = auto()
+    """All imported bars, some at a time: do they match what IB has now?"""
+
     @property
     def compares(self) -> bool:
         """It requests bars that are stored already, to compare them."""
-        return self in (Kind.CHECK, Kind.AROUND)
+        return self in (Kind.CHECK, Kind.AROUND, Kind.WHOLE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -260,12 +260,12 @@ class GapFiller:
         more = bool(batch) and self._scheduler.has_room and bool(self._scan.next_batch())
         if not self._receive(more=more or are_due):
             return False
-        if are_due or self._schedule.assesses_history or self._is_left(checked=wants_check):
-            return True
-        self._scan.store.flush()
-        why_not = self._gateway.clocks.words
-        self._phase.take(Event.HOLD if why_not else Event.REST, why_not)
-        return False
+        is_left = are_due or self._schedule.assesses_history or self._is_left(checked=wants_check)
+        if not is_left or self._scheduler.fetcher.only_compares:  # nothing is being filled
+            self._scan.store.flush()
+            why_not = self._gateway.clocks.words
+            self._phase.take(Event.HOLD if why_not else Event.REST, why_not)
+        return is_left
 
     def _receive(self, *, more: bool) -> bool:
         """Handle answers, or assess past days if there are none. False: nothing more now."""
@@ -284,7 +284,7 @@ class GapFiller:
         """There is more to do at once."""
         if self._scheduler.is_busy or self._scheduler.has_postponed or self._scan.next_batch():
             return True
-        return not checked and self._scan.wants_check()
+        return self._scan.wants_check(goes_on=checked)
 
     def _take_up(self, batch: list[SeriesState]) -> bool:
         """Begin to fill a batch, or what comes after all of them; False: not possible now."""

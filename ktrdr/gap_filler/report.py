@@ -142,7 +142,7 @@ def status_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesStatus:
 def _comparison(one: SeriesSnapshot) -> ComparisonStatus | None:
     if one.is_owned or one.key is None:
         return None
-    return ComparisonStatus(one.compared.differ)
+    return ComparisonStatus(*one.compared)
 
 
 def coverage_of(one: SeriesSnapshot, store: StoreSnapshot) -> SeriesCoverage:

@@ -244,15 +244,16 @@ class Scan:
 
     # One by one.
 
-    def wants_check(self) -> bool:
+    def wants_check(self, *, goes_on: bool = False) -> bool:
         """There is nothing else to do, and there are series to compare with IB.
 
-        They are chosen once after each scan, when its gaps are filled.
+        They are chosen once after each scan, when its gaps are filled. `goes_on`: as in
+        `RevisionChecks.are_planned`.
         """
         if not self._checks_are_planned and not self._scheduler.is_busy:
             self._scheduler.plan_checks(self.series.values())
             self._checks_are_planned = True
-        return self._scheduler.wants_check
+        return self._scheduler.wants_check(goes_on=goes_on)
 
     def assess_histories(self) -> bool:
         """Read whole files for a moment, at least one, and assess their past; False: none is left.

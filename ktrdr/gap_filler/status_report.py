@@ -221,7 +221,7 @@ class StatusReport:
     def _with_health(self, status: GapFillerStatus, series: SeriesSummary) -> GapFillerStatus:
         """The status with the state of series, store and clock, and recent problems."""
         room, unread = self.health.room, self.scan.other_files.kinds
-        differing = [state.compared.differ for state in self.scan.series.values()]
+        compared = [state.compared for state in self.scan.series.values()]
         return replace(
             status,
             recent_errors=self.problems.newest_first(self._is_over),
@@ -235,8 +235,9 @@ class StatusReport:
             strange=sum(one.count for one in unread),
             strange_one=unread[0].cause if unread else "",
             unread=unread,
-            series_differing=sum(map(bool, differing)),
-            bars_differing=sum(differing),
+            series_differing=sum(one.differ > 0 for one in compared),
+            bars_differing=sum(one.differ for one in compared),
+            series_comparing=sum(one.total > 0 and not one.is_over for one in compared),
             disk_free_bytes=room.free if room else None,
             disk_total_bytes=room.total if room else None,
         )

@@ -13,19 +13,12 @@ from ktrdr.importing.rows import Refused
 from ktrdr.market.instruments import Series
 from ktrdr.store.atomic_write import write_whole
 from ktrdr.store.file_errors import TRY_AGAIN, unwritable
-from ktrdr.store.source import METADATA_DIR
-
-_FOLDER = "imported"
-
-
-def record_path(store: Path, series: Series) -> Path:
-    """Where the record of a series is."""
-    return store / METADATA_DIR / _FOLDER / f"{series}.json"
+from ktrdr.store.import_record import import_folder, record_path
 
 
 def refused_path(store: Path, series: Series) -> Path:
     """Where the refused lines are: `line,why,text,file`."""
-    return store / METADATA_DIR / _FOLDER / f"{series}.refused.csv"
+    return import_folder(store) / f"{series}.refused.csv"
 
 
 def keep_record(
@@ -51,7 +44,7 @@ def keep_record(
 def records_of(store: Path) -> list[dict[str, Any]]:
     """The records of a store by name; one that cannot be read is left out."""
     found = []
-    for path in sorted((store / METADATA_DIR / _FOLDER).glob("*.json")):
+    for path in sorted(import_folder(store).glob("*.json")):
         try:
             content = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError):

@@ -331,6 +331,8 @@ class GapFillerStatus:
     """Series with rows of others that IB has otherwise; they are left as they are."""
     bars_differing: int = 0
     """The bars of these rows."""
+    series_comparing: int = 0
+    """Imported series of which not all bars were compared with IB's yet."""
 
 
 @dataclass(frozen=True)
@@ -339,6 +341,14 @@ class ComparisonStatus:
 
     differ: int
     """IB has them otherwise, of those that were compared."""
+    total: int = 0
+    """Imported ones, which are all compared once; 0: there are none."""
+    compared: int = 0
+    """How many of these were compared."""
+    absent: int = 0
+    """How many of these IB does not have."""
+    is_over: bool = False
+    """All of these were compared that IB has."""
 
 
 @dataclass(frozen=True)

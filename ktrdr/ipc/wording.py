@@ -82,9 +82,16 @@ def remarks(
         found.append(f"expired on {expires:%Y-%m-%d}, nothing is expected after")
     if sessions_from in _SESSIONS:
         found.append(f"{_SESSIONS[sessions_from]}, and holidays are not known")
-    if comparison is not None and comparison.differ:
-        found.append(differing(comparison.differ))
+    if comparison is not None and (comparison.total or comparison.differ):
+        found.append(_compared(comparison))
     return found
+
+
+def _compared(one: ComparisonStatus) -> str:
+    if not one.total:
+        return differing(one.differ)
+    found = f"compared with IB’s bars: {one.compared:,} of {one.total:,}, {one.differ:,} differ"
+    return f"{found}, and IB has none of {one.absent:,}" if one.absent else found
 
 
 def differing(bars: int) -> str:

@@ -66,6 +66,10 @@ CREATE TABLE IF NOT EXISTS revisions (
     new_open REAL, new_high REAL, new_low REAL, new_close REAL, new_volume REAL,
     why TEXT, kept TEXT, last INTEGER, bars INTEGER NOT NULL DEFAULT 0, price REAL, volume REAL
 );
+CREATE TABLE IF NOT EXISTS comparisons (
+    series TEXT PRIMARY KEY, checksum TEXT, reached INTEGER, total INTEGER, compared INTEGER,
+    absent INTEGER, unlisted INTEGER, empty_at INTEGER, is_over INTEGER
+);
 CREATE INDEX IF NOT EXISTS revisions_of ON revisions (series);
 CREATE INDEX IF NOT EXISTS revisions_at ON revisions (at);
 """

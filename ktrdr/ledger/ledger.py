@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ktrdr.ledger.absences import AbsenceRecords
+from ktrdr.ledger.comparisons import ComparisonRecords
 from ktrdr.ledger.contracts import ContractRecords
 from ktrdr.ledger.differences import DifferenceRecords
 from ktrdr.ledger.file import LEDGER
@@ -22,6 +23,7 @@ _OF_LATER = (
     "DELETE FROM unscheduled WHERE first_at > ?",
     "UPDATE grids SET seen = NULL, times = 0, first_at = 0, last_at = 0 WHERE last_at > ?",
     "DELETE FROM looks WHERE at > ?",
+    "UPDATE comparisons SET empty_at = NULL WHERE empty_at > ?",
     "UPDATE lives SET head_at = NULL WHERE head_at > ?",
     "UPDATE schedules SET fetched_at = 0 WHERE fetched_at > ?",
 )
@@ -60,6 +62,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.file = StateFile(path, LEDGER)
         self.absences = AbsenceRecords(self.file.database)
+        self.comparisons = ComparisonRecords(self.file.database)
         self.contracts = ContractRecords(self.file.database)
         self.differences = DifferenceRecords(self.file.database)
         self.requests = RequestRecords(self.file.database)

@@ -722,11 +722,18 @@ def test_what_is_not_expected_is_remarked(ktrdr, filler):
 
 
 def test_bars_of_others_that_ib_has_otherwise_are_counted(ktrdr, filler):
-    status = replace(FILLER, series_differing=2, bars_differing=1011)
-    filler(coverage=[SERIES | {"comparison": {"differ": 1}}], status=status)
-    assert "1 bar differs from IB’s" in ktrdr("gaps").output
-    words = "1,011 bars differ from IB’s, in 2 files of others: left as they are"
-    assert words in ktrdr("status").output
+    whole = {"differ": 11, "compared": 5250, "total": 5250, "absent": 0, "is_over": True}
+    of = {"5m": {"differ": 1}, "15m": whole, "1h": whole | {"compared": 4000, "absent": 3}}
+    coverage = [SERIES | {"timeframe": name, "comparison": one} for name, one in of.items()]
+    status = replace(FILLER, series_differing=2, bars_differing=1011, series_comparing=1)
+    filler(coverage=coverage, status=status)
+    output = ktrdr("gaps").output
+    assert "1 bar differs from IB’s" in output
+    assert "compared with IB’s bars: 5,250 of 5,250, 11 differ" in output
+    assert "compared with IB’s bars: 4,000 of 5,250, 11 differ, and IB has none of 3" in output
+    output = ktrdr("status").output
+    assert "1,011 bars differ from IB’s, in 2 files of others: left as they are" in output
+    assert "1 imported file is not wholly compared with IB’s bars yet" in output
 
 
 def test_a_day_needs_a_series(ktrdr, filler):

@@ -55,7 +55,7 @@ def test_dividends_are_a_difference_each():
     change = lambda n, b: bar(n, 0.988) if n < 100 else bar(n, 0.994) if n < 300 else b  # noqa: E731
     found = differences(pairs(500, change))
     assert told(found) == [(0, 99, 100), (100, 299, 200)]
-    assert "IB has all prices times 0.994" in found[1].words
+    assert "IB has all prices times 0.9940" in found[1].words
 
 
 def test_a_wrong_bar_among_those_before_a_split_is_a_difference_of_its_own():
