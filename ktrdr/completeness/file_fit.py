@@ -252,9 +252,8 @@ def on_weekends(times: Int64Array, hours: Hours) -> Misfit | None:
     """
     if not hours.can_tell or not hours.schedule.sessions:
         return None
-    is_so = has_rows_on_weekends(times, hours)
-    is_chance = is_so and are_on_weekends(times, hours).sum() < _LEAST_STRAY
-    return ON_WEEKENDS if is_so and not is_chance else None
+    is_chance = on_weekends_count(times, hours) < _LEAST_STRAY
+    return ON_WEEKENDS if has_rows_on_weekends(times, hours) and not is_chance else None
 
 
 def fits_by_zone(times: Int64Array, hours: Hours) -> list[Fit]:
@@ -285,19 +284,15 @@ def has_rows_on_weekends(times: Int64Array, hours: Hours) -> bool:
     And is not traded for half an hour more: between sessions that are a day and more apart. Of a
     market that is open day and night nothing else shows another zone. `times`: UTC seconds.
     """
-    return bool(1000 * are_on_weekends(times, hours).sum() > len(times))
+    return 1000 * on_weekends_count(times, hours) > len(times)
 
 
-def are_on_weekends(times: Int64Array, hours: Hours) -> BoolArray:
-    """Which rows lie there."""
+def on_weekends_count(times: Int64Array, hours: Hours) -> int:
+    """How many rows lie there; `times` ascend."""
     opens, closes, *_ = longest(hours).columns
     apart = opens[1:] - closes[:-1] >= DAY_S
     begins, ends = closes[:-1][apart] + _EDGE_S, opens[1:][apart] - _EDGE_S
-    place = np.searchsorted(begins, times, side="right") - 1
-    if not len(begins):
-        return np.zeros(len(times), np.bool_)
-    found: BoolArray = (place >= 0) & (times < ends[np.maximum(place, 0)])
-    return found
+    return int((np.searchsorted(times, ends) - np.searchsorted(times, begins)).sum())
 
 
 def reach_both_ends(times: Int64Array, hours: Hours) -> bool:
@@ -403,12 +398,17 @@ def _offset_s(clock: int, zone: ZoneInfo) -> int:
 
 
 def _fit(utc: Int64Array, zone: str, hours: Hours, schedule: Schedule) -> Fit:
-    """Rows at the close count: they may be of an auction, or named by their end."""
-    known = utc[(utc >= schedule.start) & (utc <= schedule.end)]
+    """Rows at the close count: they may be of an auction, or named by their end.
+
+    `utc`: ascending, but for the hours in which a clock changes.
+    """
+    known = utc[np.searchsorted(utc, schedule.start) : np.searchsorted(utc, schedule.end, "right")]
     opens, closes, *_ = schedule.columns
     reach_s = hours.timeframe.length_s - MINUTE_S if hours.timeframe is Timeframe.H4 else 0
-    begun = np.searchsorted(opens, known + reach_s, side="right")
-    is_inside = begun > np.searchsorted(closes, known, side="left")
+    open_sessions = np.zeros(len(known) + 1, np.int64)
+    np.add.at(open_sessions, np.searchsorted(known, opens - reach_s), 1)
+    np.add.at(open_sessions, np.searchsorted(known, closes, side="right"), -1)
+    is_inside = open_sessions.cumsum()[:-1] > 0
     is_inside &= known <= hours.now + _AHEAD_S
     days = len(np.unique(known[~is_inside] // DAY_S))
     return Fit(zone, len(known), int(is_inside.sum()), days)

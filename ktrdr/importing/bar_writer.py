@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -196,10 +197,20 @@ def _counted(starts: Int64Array, rows: Matrix, rules: Rules, tally: Tally) -> Ba
 
 
 def text_of(bars: Iterable[Bars], *, has_volume: bool) -> Iterator[bytes]:
-    """The lines of a bar file, the header first."""
+    """The lines of a bar file, the header first.
+
+    A thread spells some bars while the next ones are made.
+    """
     yield f"{HEADER}\n".encode()
-    for starts, rows in bars:
-        yield _lines(starts, rows, has_volume=has_volume)
+    with ThreadPoolExecutor(1) as thread:
+        waiting: Future[bytes] | None = None
+        for starts, rows in bars:
+            begun = thread.submit(_lines, starts, rows, has_volume=has_volume)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = begun
+        if waiting is not None:
+            yield waiting.result()
 
 
 def _lines(starts: Int64Array, rows: Matrix, *, has_volume: bool) -> bytes:

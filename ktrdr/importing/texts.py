@@ -54,14 +54,25 @@ def first_cells(raw: bytes, begins: Int64Array, separator: str) -> NDArray[np.ui
 def fixed_texts(cells: NDArray[np.uint8]) -> Texts:
     """The texts of rows of bytes, without making one for each row."""
     count, width = cells.shape
-    words = max(-(-width // _WORD), 1)
-    padded = np.zeros((count, words * _WORD), np.uint8)
+    padded = np.zeros((count, max(-(-width // _WORD), 1) * _WORD), np.uint8)
     padded[:, :width] = cells
-    columns = padded.view(np.uint64).T
-    codes = pd.factorize(columns[0])[0].astype(np.int64)
-    for column in columns[1:]:
-        more, each = pd.factorize(column)
-        codes = pd.factorize(codes * len(each) + more)[0].astype(np.int64)
+    words = padded.view(np.uint64)
+    begins = np.flatnonzero(np.append(True, (words[1:] != words[:-1]).any(axis=1)))
+    if 2 * len(begins) < count:  # as dates are, of which many follow each other
+        codes = _codes(words[begins]).repeat(np.diff(begins, append=count))
+    else:
+        codes = _codes(words)
     first = np.zeros(int(codes.max(initial=-1)) + 1, np.int64)
     first[codes[::-1]] = np.arange(count)[::-1]
     return Texts(codes, [cells[row].tobytes().decode(errors="replace") for row in first.tolist()])
+
+
+def _codes(words: NDArray[np.uint64]) -> Int64Array:
+    """A number for each different row of words."""
+    codes = np.zeros(len(words), np.int64)
+    for column in words.T:
+        if (column[1:] == column[:-1]).all():
+            continue
+        more, each = pd.factorize(column)
+        codes = pd.factorize(codes * len(each) + more)[0].astype(np.int64) if codes.any() else more
+    return codes

@@ -5,11 +5,15 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ktrdr.completeness.file_fit import (
     ON_WEEKENDS,
     Hours,
     Kind,
+    fit_in_utc,
+    has_rows_on_weekends,
     in_utc,
     misfit,
     on_weekends,
@@ -366,3 +370,32 @@ def test_too_few_rows_other_days_days_and_guessed_sessions_tell_nothing():
 def test_an_hour_that_comes_twice_is_the_first_of_the_two():
     clock = np.array([moment("2026-11-01", "01:30", "UTC")], np.int64)
     assert in_utc(clock, "America/New_York")[0] == moment("2026-11-01", "05:30", "UTC")
+
+
+@given(
+    st.sampled_from([STOCK, INDIA, FOREX]),
+    st.lists(st.integers(STOCK.start - 86400, STOCK.end + 86400), min_size=1, max_size=60),
+    st.lists(st.tuples(st.integers(0, 20), st.sampled_from(["open", "close"]), st.integers(-1, 1))),
+)
+def test_rows_in_sessions_are_counted_as_by_looking_at_each(of, times, edges):
+    times += [getattr(of.sessions[number], end) + aside for number, end, aside in edges]
+    times = sorted(times)
+    known = [at for at in times if of.start <= at <= of.end]
+    inside = [at for at in known if any(one.open <= at <= one.close for one in of.sessions)]
+    outside = {at // 86400 for at in known if at not in inside}
+    hours = Hours(M1, of, USUAL, LATER, has_zone=True, has_extended_hours=True)
+    fit = fit_in_utc(np.array(times), hours)
+    assert (fit.rows, fit.inside, fit.days_outside) == (len(known), len(inside), len(outside))
+
+
+@given(st.lists(st.integers(FOREX.start, FOREX.end), min_size=1, max_size=40))
+def test_rows_on_weekends_are_those_half_an_hour_from_any_session(times):
+    def is_there(at):
+        after = [one.open - at for one in FOREX.sessions if one.open > at]
+        before = [at - one.close for one in FOREX.sessions if one.close < at]
+        if not after or not before or len(after) + len(before) < len(FOREX.sessions):
+            return False
+        return min(after) + min(before) >= 86400 and min(after) > 1800 and min(before) >= 1800
+
+    hours = Hours(M1, FOREX, USUAL, LATER, has_zone=True)
+    assert has_rows_on_weekends(np.array(sorted(times)), hours) == any(map(is_there, times))
