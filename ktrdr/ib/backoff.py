@@ -26,6 +26,10 @@ class Backoff:
         self._taken += 1
         return delay
 
+    def begin_again(self) -> None:
+        """A connection has lasted, though without data: begin with the first delay."""
+        self._taken = 0
+
     def reset(self) -> None:
         """The connection delivers data: when it is lost, begin again with the first delay."""
         self._taken = 0

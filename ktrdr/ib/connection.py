@@ -277,6 +277,7 @@ class Connection:
     async def _watch_data(self, client: IbClient) -> Event:
         await self._prober.probe_until_silent(client)
         self.evidence.end_unproven()
+        self._retries.begin_again()
         return self._silent(_NO_DATA)
 
     def _silent(self, why: str) -> Event:

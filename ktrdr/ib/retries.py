@@ -56,6 +56,10 @@ class Retries:
         if delay_s:
             log.info("next attempt in %g s", delay_s)
 
+    def begin_again(self) -> None:
+        """A connection has lasted, though without data: the next one is not far, for that tests."""
+        self._backoff.begin_again()
+
     async def wait(self) -> Event:
         """Wait; the event that ended the wait."""
         host, port = self._settings.gateway_host, self._settings.gateway_port

@@ -500,6 +500,12 @@ def test_a_fresh_connection_without_data_is_found_though_nobody_asks(connect, ga
         assert "answers no request for data" in manager.status().last_error.message
 
 
+def test_connections_that_last_without_data_follow_each_other_soon(connect, gateway, wait_for):
+    with gateway.unanswered("data"):
+        connect(gateway.port, ktrdr_ib_retry_delays_s=(0.1, 3600))
+        wait_for(lambda: gateway.summary()["connects"] >= 3, 25)
+
+
 @pytest.mark.parametrize("back", [1101, 1102])
 def test_what_hangs_while_ibs_servers_are_lost_is_asked_again(connect, gateway, wait_for, back):
     manager = connect(gateway.port)

@@ -297,7 +297,7 @@ FAULT_WORDS = {
         _REQUESTS,
         "Within half a minute of a request “no data come”; up to 15 s later “the gateway gives the "
         "time, but answers no request for data” (history down).",
-        "It gives such a request up after 30 s, connects again, and goes on within a minute after "
+        "It gives such a request up after 30 s, connects again, and goes on within 40 s after "
         "the end.",
     ),
     "time_once": FaultWords(
