@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -127,10 +128,10 @@ class FillRequests:
             }
             alike = sorted(name for name in names if name.upper() == series.symbol.upper())
             meant = f"did you mean {' or '.join(alike)}? Else " if alike else ""
+            words = f"{shlex.quote(series.symbol)} {series.timeframe.value}"
             raise InvalidRequest(
                 f"{series.file_name} is not in the store",
-                hint=f"{meant}create it with the header line in {self.store.folder}, then "
-                "request it again",
+                hint=f"{meant}keep it: .venv/bin/ktrdr watch add {words}",
             )
 
 

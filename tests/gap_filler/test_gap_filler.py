@@ -895,9 +895,10 @@ def test_the_time_left_is_learnt_from_what_was_answered(put, make_filler, connec
 
 def test_a_fill_for_a_series_that_is_not_there_is_refused(make_filler):
     fill_route = routes(make_filler())["POST", "/fill"]
-    query = {"symbol": "AAPL", "timeframe": "1m", "from": "2026-01-01"}
-    with pytest.raises(InvalidRequest, match=r"AAPL_1m\.csv is not in the store"):
+    query = {"symbol": "BRK B", "timeframe": "1m", "from": "2026-01-01"}
+    with pytest.raises(InvalidRequest, match=r"BRK B_1m\.csv is not in the store") as raised:
         asyncio.run(fill_route(query))
+    assert raised.value.hint == "keep it: .venv/bin/ktrdr watch add 'BRK B' 1m"
 
 
 def test_since_takes_effect_without_a_restart(put, make_filler, data_dir):
