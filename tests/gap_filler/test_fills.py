@@ -78,7 +78,7 @@ def test_a_symbol_in_other_letters_is_suggested(filler):
     run(filler)
     with pytest.raises(InvalidRequest, match="not in the store") as caught:
         fill(filler, symbol="aapl")
-    assert caught.value.hint.startswith("did you mean AAPL? Else create it")
+    assert caught.value.hint.startswith("did you mean AAPL? Else keep it: ")
 
 
 def test_a_locked_ledger_refuses_the_fill_and_pretends_nothing(filler, data_dir):
