@@ -20,7 +20,7 @@ class _Passing(BaseHTTPRequestHandler):
         """Pass a request on, and its answer back."""
         headers = {k: v for k, v in self.headers.items() if k.lower() != "connection"} | self.added
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        upstream = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=10)
+        upstream = http.client.HTTPConnection("127.0.0.1", self.upstream, timeout=60)
         path = self.path.removeprefix(self.stripped) or "/"
         upstream.request(self.command, path, body, headers)
         answer = upstream.getresponse()

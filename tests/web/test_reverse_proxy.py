@@ -35,7 +35,7 @@ def site(settings):
 
 def call(port, method, path, **headers):
     """Status, headers and body of an answer, with the token."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, path, headers=BEARER | headers)
     answer = connection.getresponse()
     content = answer.read().decode()
