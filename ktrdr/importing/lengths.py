@@ -29,7 +29,7 @@ def timeframe_of(name: str, times: Int64Array, named: Timeframe | None, symbol: 
     `symbol`: for hints. NotUnderstood: it is another one than that of the name, not the same all
     over the file, or none that a store has.
     """
-    each = np.unique(times)
+    each = times[np.append(True, times[1:] != times[:-1])]
     apart: Int64Array = each[1:] - each[:-1]
     if not len(apart):
         if named is None:
@@ -101,6 +101,8 @@ def _first_day(each: Int64Array, longer: Timeframe) -> tuple[int, int] | None:
     days = each // DAY_S
     is_within = days[1:] == days[:-1]
     is_longer = is_within & (each[1:] - each[:-1] == longer.length_s)
+    if not is_longer.any():
+        return None
     shown, place = np.unique(days[1:], return_inverse=True)
     rows, those = (np.bincount(place, one, len(shown)) for one in (is_within, is_longer))
     found = shown[(rows >= _LEAST_IN_DAY) & (those >= _LEAST_SHARE * rows)]

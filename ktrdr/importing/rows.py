@@ -37,7 +37,7 @@ Matrix = NDArray[np.float64]
 
 _FEW_LINES = 256
 _MOST_TEXT = 120
-_NEWLINE = 10
+_NEWLINE, _SPACE = b"\n "
 _ZERO, _NINE = b"09"
 _LONGEST_EPOCH = 19
 _UNITS = {"K": 3, "M": 6, "B": 9}
@@ -83,6 +83,15 @@ class _Cells(NamedTuple):
     symbols: frozenset[str]
     raw: bytes
     """The lines."""
+
+
+class _Form(NamedTuple):
+    """What the bytes of a block show."""
+
+    begins: Int64Array
+    """Where its lines begin."""
+    has_spaces: bool
+    """Behind separators."""
 
 
 class _Begun(NamedTuple):
@@ -145,15 +154,16 @@ class RowParser:
     def _begin(self, block: Block, thread: Executor | None = None) -> _Begun:
         """See how its lines are to be read; the thread, if there is one, begins to."""
         columns = self._columns
-        begins = _begins(block.raw, self._dialect.separator, columns.width)
-        if begins is None:
+        form = _form_of(block.raw, self._dialect.separator, columns.width)
+        if form is None:
             return _Begun(block, np.empty(0, np.int64), None, lambda: None)
-        cells = self._fixed_cells(block.raw, begins)
+        cells = self._fixed_cells(block.raw, form.begins)
         texts = [*(columns.times if cells is None else ()), columns.symbol]
         prices = [place for place in columns.numbers if place is not None]
         kinds: dict[Any, Any] = {place: object for place in texts if place is not None}
-        read = partial(self._frame, block.raw, kinds | dict.fromkeys(prices, np.float64))
-        return _Begun(block, begins, cells, thread.submit(read).result if thread else read)
+        kinds |= dict.fromkeys(prices, np.float64)
+        read = partial(self._frame, block.raw, kinds, has_spaces=form.has_spaces)
+        return _Begun(block, form.begins, cells, thread.submit(read).result if thread else read)
 
     def _quickly(self, begun: _Begun) -> _Cells | None:
         """None: some line is not as it should be."""
@@ -172,7 +182,7 @@ class RowParser:
         lines = np.arange(block.first_line, block.first_line + len(begins))
         return _Cells(lines, times, values, frozenset(symbols), block.raw)
 
-    def _frame(self, raw: bytes, kinds: dict[Any, Any]) -> pd.DataFrame | None:
+    def _frame(self, raw: bytes, kinds: dict[Any, Any], *, has_spaces: bool) -> pd.DataFrame | None:
         """Some columns by their places; None: a cell is not of its kind."""
         try:
             return pd.read_csv(
@@ -186,7 +196,8 @@ class RowParser:
                 na_filter=False,
                 skip_blank_lines=False,
                 index_col=False,
-                skipinitialspace=True,
+                skipinitialspace=has_spaces,
+                low_memory=False,
                 engine="c",
             )
         except (ValueError, OverflowError, pd.errors.ParserError):
@@ -308,16 +319,18 @@ def _why_unsound(values: NDArray[np.float64]) -> str:
     return "its low is not its lowest price" if low > min(first, close) else "a number is too large"
 
 
-def _begins(raw: bytes, separator: str, width: int) -> Int64Array | None:
-    """Where lines begin, if each has as many separators as it should; else None."""
+def _form_of(raw: bytes, separator: str, width: int) -> _Form | None:
+    """Where its lines begin, if each has as many separators as it should; else None."""
     text = np.frombuffer(raw, np.uint8)
-    ends = (text == _NEWLINE).nonzero()[0]
-    begins = np.concatenate([[0], ends[:-1] + 1])
-    places = (text == ord(separator)).nonzero()[0]
-    if width < 2 or len(places) != len(ends) * (width - 1):
+    marks = ((text == _NEWLINE) | (text == ord(separator))).nonzero()[0]
+    if width < 2 or len(marks) % width:
         return None
-    first, last = places[:: width - 1], places[width - 2 :: width - 1]
-    return begins if (first >= begins).all() and (last < ends).all() else None
+    are_ends = (text[marks] == _NEWLINE).reshape(-1, width)
+    if are_ends[:, :-1].any() or not are_ends[:, -1].all():
+        return None
+    begins = np.concatenate([[0], marks[width - 1 : -1 : width] + 1])
+    has_spaces = bool((text[marks[:-1] + 1] == _SPACE).any())
+    return _Form(begins, has_spaces=has_spaces)
 
 
 def _lines_of(raw: bytes) -> list[bytes]:

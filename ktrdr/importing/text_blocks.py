@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+import numpy as np
+
 from ktrdr.errors import InvalidRequest, MalformedFile
 from ktrdr.importing.rows import Block
 from ktrdr.store.file_advice import other_format
@@ -29,6 +31,7 @@ from ktrdr.store.file_key import FileKey, key_of
 _BLOCK_BYTES = 4 * 1024 * 1024
 _LINE_BYTES = 64 * 1024
 """Longer lines have no bars."""
+(_NEWLINE,) = b"\n"
 _UTF8_BOM = codecs.BOM_UTF8
 _UTF16_BOMS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
@@ -73,7 +76,7 @@ def blocks(path: Path, progress: Callable[[int], None] = lambda _: None) -> Iter
             for raw in _whole_lines(path.name, _decoded(path.name, _unpacked(path.name, file))):
                 progress(file.tell())
                 yield Block(line, raw)
-                line += raw.count(b"\n")
+                line += int(np.count_nonzero(np.frombuffer(raw, np.uint8) == _NEWLINE))
     except _DAMAGED as error:
         what = f"{path.name}: it cannot be decompressed: {error}"
         raise MalformedFile(what, hint="fetch the file again, or decompress it by hand") from None
