@@ -21,9 +21,9 @@ class Recorded(NamedTuple):
     """What a comparison has led to."""
 
     is_new: bool = False
-    """Some of it was not on record before."""
-    unlisted: int = 0
-    """How many bars differ for which there was no room on record."""
+    """Some of it is on record only since."""
+    unlisted: Sequence[Difference] = ()
+    """For which there was no room on record."""
 
 
 class FileDifferences:
@@ -74,17 +74,20 @@ class FileDifferences:
         kept = set(wanted)
         gone = [id_ for one, id_ in known.items() if one not in kept]
         unlisted = self._replace(state, gone, new, now)
-        return Recorded(is_new=bool(new), unlisted=unlisted)
+        return Recorded(is_new=len(new) > len(unlisted), unlisted=unlisted)
 
     def check(self, state: SeriesState, now: int) -> None:
         """Drop what is on record of rows that others have changed to what IB has, or removed.
 
+        If bars differ that are not on record, they may have changed these too: the whole series is
+        to be compared anew.
         MalformedFile, FileNotFoundError: the file cannot be read.
         """
         self.load(state)
         if not state.compared.differ:
             return
         gone, changed = [], []
+        comparison = self._ledger.comparisons.of(state.series)
         known = self._ledger.differences.within(state.series, *_EVER)
         for near in _groups(known):
             rows = {bar.start: bar for bar in stored(state, [known[id_].first for id_ in near])}
@@ -93,7 +96,7 @@ class FileDifferences:
                 if row == one.old:
                     continue
                 gone.append(id_)
-                if one.bars > 1:
+                if one.bars > 1 or (comparison is not None and comparison.unlisted):
                     self._ledger.comparisons.forget(state.series)
                 if row is not None and row != one.new and one.bars == 1:
                     changed.append(one._replace(old=row))
@@ -101,10 +104,10 @@ class FileDifferences:
 
     def _replace(
         self, state: SeriesState, gone: Sequence[int], found: Sequence[Difference], now: int
-    ) -> int:
+    ) -> list[Difference]:
         """As `DifferenceRecords.replace`."""
         if not gone and not found:
-            return 0
+            return []
         unlisted = self._ledger.differences.replace(state.series, gone, found, now)
         self.load(state)
         return unlisted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ktrdr.assessment.assessment import Assessor
 from ktrdr.assessment.series_state import SeriesState
 from ktrdr.assessment.stored_bars import stored
+from ktrdr.completeness.differences import Difference
 from ktrdr.errors import KtrdrError, RequestFailed, TimedOut
 from ktrdr.filling.fetcher import Fetcher
 from ktrdr.filling.ingest import Ingest
@@ -140,8 +141,9 @@ class ImportComparison:
             # IB has otherwise what it had before: it begins anew, though not at once.
             self._again_at[state.series] = now + _EMPTY_S
             return
-        there_now = int(np.isin(passed, np.array([*received], np.int64)).sum())
-        compared, absent = record.compared + there_now, record.absent + len(passed) - there_now
+        there_now = passed[np.isin(passed, np.array([*received], np.int64))]
+        compared = record.compared + len(there_now)
+        absent = record.absent + len(passed) - len(there_now)
         before = int((left < passed[0]).sum())
         self._keep(
             state,
@@ -150,7 +152,7 @@ class ImportComparison:
                 total=compared + absent + before,
                 compared=compared,
                 absent=absent,
-                unlisted=record.unlisted + found.unlisted,
+                unlisted=record.unlisted + _bars_of(found.unlisted, there_now),
                 empty_at=None,
                 is_over=not before,
             ),
@@ -197,6 +199,13 @@ class ImportComparison:
         written = WrittenRows(state.series, self.assessor.ledger.file.database).pieces()
         ours = [piece.starts for piece in written]
         return np.setdiff1d(starts, np.concatenate(ours), assume_unique=True) if ours else starts
+
+
+def _bars_of(some: Sequence[Difference], starts: Int64Array) -> int:
+    """How many bars of these differences start then; others are counted with their own answer."""
+    firsts, lasts = ([getattr(one, name) for one in some] for name in ("first", "last"))
+    before, until = np.searchsorted(starts, firsts), np.searchsorted(starts, lasts, side="right")
+    return int((until - before).sum())
 
 
 def _passed(left: Int64Array, request: BarsRequest, answer: Answer) -> Int64Array:

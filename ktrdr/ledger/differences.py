@@ -36,10 +36,11 @@ class DifferenceRecords:
 
     def replace(
         self, series: Series, gone: Iterable[int], found: Iterable[Difference], now: int
-    ) -> int:
+    ) -> list[Difference]:
         """Record these instead of those with the ids in `gone`, at most 1,000 of the series.
 
-        Returns how many bars there was no room for.
+        Those of most bars come first, and of equals the newest. Returns those for which there was
+        no room.
         """
         columns = f"series, at, start, {_NUMBERS}, why, kept, {', '.join(LEFT_COLUMNS)}"
         marks = ", ".join("?" * len(columns.split(",")))
@@ -48,11 +49,11 @@ class DifferenceRecords:
             database.executemany("DELETE FROM revisions WHERE id = ?", [(one,) for one in gone])
             query = "SELECT count(*) FROM revisions WHERE series = ? AND bars > 0"
             room = KEPT - int(database.execute(query, (str(series),)).fetchone()[0])
-            all_ = list(found)
+            all_ = sorted(found, key=lambda one: (one.bars, one.first), reverse=True)
             kept, others = all_[: max(room, 0)], all_[max(room, 0) :]
             rows = [(str(series), now, *one.old, *one.new[1:], "", "", *one[2:]) for one in kept]
             database.executemany(insert, rows)
-        return sum(one.bars for one in others)
+        return others
 
     def bars(self, series: Series) -> int:
         """How many bars of the series they are."""

@@ -287,6 +287,40 @@ def test_a_thousand_are_listed_and_all_are_counted(imported, make_filler, connec
     assert (known["compared"], known["differ"]) == (3600, 1800)
 
 
+def test_bars_for_which_there_is_no_room_are_counted_once_and_never_reported_again(
+    imported, make_filler, connection, clock
+):
+    imported()
+    connection.revised = {start: otherwise(start) for start in STARTS}
+    filler = make_filler()
+    fill(filler)
+    known = compared(filler, "AAPL_1m")
+    assert (known["compared"], known["differ"]) == (3600, 3600)
+    for _ in range(3):
+        clock.now += DAY + 60
+        fill(filler)
+    assert compared(filler, "AAPL_1m")["differ"] == 3600
+    assert [problem.message for problem in filler.status.recent_errors] == [
+        "compared with IB's bars: 3600 of 3600, 3600 differ; the file is left as it is"
+    ]
+
+
+def test_bars_that_were_only_counted_are_compared_anew_once_listed_ones_are_mended(
+    imported, make_filler, connection, data_dir
+):
+    path = imported()
+    connection.revised = {start: otherwise(start) for start in STARTS}
+    filler = make_filler()
+    fill(filler)
+    path.write_text(HEADER + "".join(line(otherwise(start)) for start in STARTS))
+    for _ in range(2):  # the second finds what the first has read
+        filler.request_scan()
+        fill(filler)
+    known = compared(filler, "AAPL_1m")
+    assert (known["compared"], known["differ"], known["is_over"]) == (3600, 0, True)
+    assert left(data_dir, "AAPL_1m") == []
+
+
 def test_volumes_that_another_source_counts_otherwise_are_one_line(
     imported, make_filler, connection, data_dir
 ):

@@ -72,10 +72,20 @@ def test_the_list_of_revisions_has_them_among_the_corrected_bars(ledger):
 def test_a_thousand_of_a_series_are_kept_and_no_correction_is_lost_for_them(ledger):
     ledger.revisions.record(AAPL, [(bar(60), bar(60, 99.0))], NOW)
     many = [one(60 * n) for n in range(1, 999)] + [several(60_000, 61_200, 21), one(90_000)]
-    assert ledger.differences.replace(AAPL, [], many, NOW) == 0
-    assert ledger.differences.replace(AAPL, [], [one(120_000), several(1, 2, 30)], NOW) == 31
+    assert ledger.differences.replace(AAPL, [], many, NOW) == []
+    more = [one(120_000), several(1, 2, 30)]
+    assert set(ledger.differences.replace(AAPL, [], more, NOW)) == set(more)
     assert ledger.differences.bars(AAPL) == 998 + 21 + 1
     assert len([r for r in ledger.revisions.newest(AAPL, EVER, 2000) if r.left is None]) == 1
+
+
+def test_the_longest_and_the_newest_are_listed_if_there_is_no_room_for_all(ledger):
+    ledger.differences.replace(AAPL, [], [one(60 * n) for n in range(2000, 2998)], NOW)
+    some = [one(60), several(120, 1200, 19), one(1260), one(1320)]
+    assert set(ledger.differences.replace(AAPL, [], some, NOW)) == {one(60), one(1260)}
+    assert {several(120, 1200, 19), one(1320)} <= set(
+        ledger.differences.within(AAPL, *EVER).values()
+    )
 
 
 def test_a_year_later_they_still_differ_though_corrections_are_forgotten(ledger):
