@@ -33,7 +33,7 @@ log = logging.getLogger("gap-filler")
 _FAILED_S = HOUR_S
 """How long nothing is compared after a request for it has failed."""
 _EMPTY_S = DAY_S
-"""How much later IB must lack the same bars again before they are given up."""
+"""How much later IB must lack the same bars again before they, and older ones, are given up."""
 _EDGE_BARS = 10
 """If this many are missing at the beginning of an answer, it may be cut off."""
 
@@ -124,16 +124,13 @@ class ImportComparison:
         record = self._record(state, imported)
         starts = self._starts(state, imported)
         left = starts[starts < record.reached]
-        if (left >= request.end).any():
-            return  # it has begun anew since this was requested
+        if (left >= request.end).any() or not (left >= request.start).any():
+            return  # it has begun anew since this was requested, or the rows are gone
         passed = _passed(left, request, answer)
-        if not len(passed):
-            is_over = record.empty_at is not None and now - record.empty_at >= _EMPTY_S
-            absent = record.absent + len(left) if is_over else record.absent
-            empty_at = record.empty_at if record.empty_at is not None else now
-            self._keep(state, record._replace(absent=absent, empty_at=empty_at, is_over=is_over))
-            return
         received = {bar.start: bar for bar in self.ingest.grids.comparable(state, answer)}
+        if not len(passed) or not received:
+            self._note_empty(state, record, left, request, now)
+            return
         there = stored(state, received)
         pairs = [(old, received[old.start]) for old in there]
         found = self.assessor.differences.take(state, pairs, now)
@@ -157,6 +154,33 @@ class ImportComparison:
                 is_over=not before,
             ),
         )
+
+    def _note_empty(
+        self,
+        state: SeriesState,
+        record: ComparisonRecord,
+        left: Int64Array,
+        request: BarsRequest,
+        now: int,
+    ) -> None:
+        """IB has none of the requested bars; a day later these are given up, but no older ones.
+
+        Its history may have a hole. All are if it begins later, by IB's own word.
+        """
+        if record.empty_at is None or record.empty_at > now:
+            self._keep(state, record._replace(empty_at=now))
+            return
+        if now - record.empty_at < _EMPTY_S:
+            return
+        head = self.assessor.contracts.lifetime(state.instrument).head
+        is_before = head is not None and int(left[-1]) + state.series.timeframe.length_s <= head
+        gone = left if is_before else left[left >= request.start]
+        record = record._replace(
+            reached=int(gone[0]),
+            absent=record.absent + len(gone),
+            is_over=len(gone) == len(left),
+        )
+        self._keep(state, record)
 
     def _record(self, state: SeriesState, imported: ImportRecord) -> ComparisonRecord:
         """How far this import was compared; it begins anew if there was another one before."""

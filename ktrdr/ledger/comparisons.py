@@ -27,7 +27,7 @@ class ComparisonRecord(NamedTuple):
     unlisted: int = 0
     """Bars that differ, and for which there was no room on record."""
     empty_at: int | None = None
-    """When IB had none of the bars that come next (UTC seconds)."""
+    """When IB had none of the bars that come next, or just before them (UTC seconds)."""
     is_over: bool = False
     """Nothing more is requested."""
 

@@ -225,6 +225,70 @@ def test_days_that_ib_does_not_have_any_more_end_it_a_day_later(
     assert len([one for one in connection.requested if one[3] < DAYS[10]]) <= requested + 2
 
 
+def test_bars_before_a_hole_of_ib_are_compared_too(imported, make_filler, connection, clock):
+    imported()
+    connection.absent = set(STARTS[120 * 5 : 120 * 24])
+    connection.revised = {STARTS[100]: otherwise(STARTS[100])}
+    filler = make_filler()
+    fill(filler)
+    clock.now += DAY + 60
+    fill(filler)
+    known = compared(filler, "AAPL_1m")
+    assert (known["compared"], known["absent"], known["is_over"]) == (11 * 120, 19 * 120, True)
+    assert known["differ"] == 1
+
+
+def test_bars_before_the_first_one_of_ib_cost_one_request_more(
+    imported, make_filler, connection, clock, put
+):
+    imported()
+    put("AAPL_1d")  # it shows when IB's bars begin
+    connection.heads = {"AAPL": DAYS[25]}
+    filler = make_filler(ktrdr_gap_max_age_days=20)
+    fill(filler)
+    clock.now += DAY
+    fill(filler)
+    assert connection.heads_asked
+    known = compared(filler, "AAPL_1m")
+    assert (known["compared"], known["absent"], known["is_over"]) == (5 * 120, 25 * 120, True)
+    before = [one for one in connection.requested if one[1] == "1m" and one[3] <= DAYS[25]]
+    assert len([one for one in before if one[3] - one[2] > 3600]) == 2, "but for the sample"
+
+
+def test_bars_that_ib_lacked_at_a_time_to_come_are_not_requested_on_and_on(
+    imported, make_filler, connection, clock
+):
+    imported()
+    connection.silent = True
+    filler = make_filler()
+    fill(filler)
+    requested = len(connection.requested)
+    clock.now -= 3600
+    fill(make_filler())
+    assert len(connection.requested) == requested + 1
+    assert not compared(filler, "AAPL_1m")["is_over"]
+
+
+def test_bars_on_another_grid_are_given_up_only_a_day_later(
+    data_dir, tmp_path, make_filler, connection, clock
+):
+    path = tmp_path / "AAPL_1h.csv"
+    hours = [day + at for day in DAYS for at in (36000, 39600)]
+    path.write_text(HEADER + "".join(line(price(start)) for start in hours))
+    wishes = Wishes(zone="UTC", stamp=Stamp.START)
+    assert Importer(data_dir, wishes, lambda: NOW).run(path, path.name).error is None
+    connection.factor = lambda bar: bar._replace(start=bar.start + 1800)
+    filler = make_filler()
+    fill(filler)
+    known = compared(filler, "AAPL_1h")
+    assert (known["compared"], known["absent"], known["is_over"]) == (0, 0, False)
+    connection.factor = lambda bar: bar
+    clock.now += DAY
+    fill(filler)
+    known = compared(filler, "AAPL_1h")
+    assert (known["compared"], known["absent"], known["is_over"]) == (60, 0, True)
+
+
 def test_answers_that_are_cut_off_are_requested_on(imported, make_filler, connection):
     imported()
     connection.most = 500
