@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ktrdr.assessment.series_state import SeriesState
@@ -60,12 +61,13 @@ class FileDifferences:
             for id_, one in self._ledger.differences.within(state.series, first, last).items()
             if one.bars > 1 or one.first in agree
         }
+        starts = sorted(agree)
         several = [
             one
             for one in known
-            if one.bars > 1 and not any(agree[start] for start in _within(one, agree))
+            if one.bars > 1 and not any(agree[start] for start in _within(one, starts))
         ]
-        covered = {start for one in several for start in _within(one, agree)}
+        covered = {start for one in several for start in _within(one, starts)}
         others = [pair for pair in pairs if pair[0].start not in covered]
         wanted = joined(sorted([*differences(others), *several], key=_first), pairs)
         new = [one for one in wanted if one not in known]
@@ -117,9 +119,9 @@ def _first(one: Difference) -> int:
     return one.first
 
 
-def _within(one: Difference, starts: Collection[int]) -> Iterator[int]:
-    """Which of these starts are of bars of a difference."""
-    return (start for start in starts if one.first <= start <= one.last)
+def _within(one: Difference, starts: Sequence[int]) -> Sequence[int]:
+    """Which of these starts, in order, are of bars of a difference."""
+    return starts[bisect_left(starts, one.first) : bisect_right(starts, one.last)]
 
 
 def _groups(known: dict[int, Difference]) -> Iterator[list[int]]:

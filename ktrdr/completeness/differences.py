@@ -7,7 +7,9 @@ the two has adjusted for, or where another source counts volumes otherwise.
 from __future__ import annotations
 
 import statistics
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from ktrdr.completeness.revisions import (
@@ -28,6 +30,8 @@ _TELLING = 0.0002
 _SAME_FACTOR = 0.0003
 _FAR = 0.1
 """A factor of prices nearer to 1, as from dividends, is told with all of its digits."""
+_ROUGHLY = 10
+"""So many times farther off, no common factor that is measured better can fit a price."""
 _MOST_ODD = 0.1
 """The share of bars whose volumes may have another factor than the others."""
 
@@ -130,7 +134,8 @@ def joined(found: Sequence[Difference], pairs: Sequence[Pair]) -> list[Differenc
 
 
 def _any(starts: Sequence[int], before: Difference, after: Difference) -> bool:
-    return any(before.last < start < after.first for start in starts)
+    """Whether one of these starts, in order, lies between the two."""
+    return bisect_right(starts, before.last) < bisect_left(starts, after.first)
 
 
 def _are_one(one: Difference, other: Difference) -> bool:
@@ -151,7 +156,7 @@ def _alike_from(pairs: Sequence[Pair], at: int) -> tuple[float | None, int]:
         return None, 1
     return price, _count(
         all(
-            abs(y - x * price) <= 1.5 * unit + ALIKE / 20 * abs(y)
+            abs(y - x * price) <= _misfit(y, unit)
             for x, y in zip(_prices(old), _prices(new), strict=True)
         )
         for old, new in rest
@@ -161,15 +166,32 @@ def _alike_from(pairs: Sequence[Pair], at: int) -> tuple[float | None, int]:
 def _price_factor(some: Sequence[Pair]) -> tuple[float | None, float]:
     """The common factor of all prices, which is not 1, and the unit to which they are rounded."""
     closes = [new.close / old.close for old, new in some if old.close * new.close > 0]
-    if len(closes) < ENOUGH_BARS or abs(statistics.median(closes) - 1) < _TELLING:
+    guess = statistics.median(closes) if len(closes) >= ENOUGH_BARS else 1.0
+    if abs(guess - 1) < _TELLING:
+        return None, 0.0
+    old_unit, new_unit = (min(_unit(pair[side]) for pair in some) for side in (0, 1))
+    about = max(old_unit * guess, new_unit)
+    nearly = [(new.close, new.close - old.close * guess) for old, new in some]
+    if any(abs(off) > _ROUGHLY * _misfit(price, about) for price, off in nearly):
         return None, 0.0
     olds, news = ([p for pair in some for p in _prices(pair[side])] for side in (0, 1))
     factor = median_ratio(list(zip(olds, news, strict=True)))
     if factor is None:
         return None, 0.0
-    unit = max(rounding_unit(olds) * factor, rounding_unit(news))
+    unit = max(old_unit * factor, new_unit)
     is_told = all(abs(new.close - old.close) > 2 * unit for old, new in some)
     return (factor, unit) if is_told else (None, 0.0)
+
+
+@lru_cache(4 * ENOUGH_BARS)
+def _unit(bar: Bar) -> float:
+    """The unit to which its prices are rounded; each is in the samples of several bars."""
+    return rounding_unit(_prices(bar))
+
+
+def _misfit(price: float, unit: float) -> float:
+    """How far a price may be from that of the file times the factor."""
+    return 1.5 * unit + ALIKE / 20 * abs(price)
 
 
 def _volume_factor(run: Sequence[Pair]) -> float | None:

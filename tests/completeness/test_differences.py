@@ -1,5 +1,7 @@
 """Differences from IB's bars: each bar by itself, and those of one manner together."""
 
+import time
+
 import pytest
 
 from ktrdr.completeness.differences import differences, joined
@@ -44,6 +46,14 @@ def test_the_bars_before_a_split_are_one_difference():
     assert found[0].words == (
         "IB has all prices times 0.25 (a split, 4:1?), and all volumes times 4"
     )
+
+
+def test_very_many_runs_of_one_manner_take_no_minutes():
+    change = lambda n, b: b._replace(volume=b.volume + n % 31 + 1) if n % 12 else b  # noqa: E731
+    compared = pairs(60_000, change)
+    begun = time.process_time()
+    assert len(joined(differences(compared), compared)) == 5_000
+    assert time.process_time() - begun < 4
 
 
 def test_two_splits_are_two_differences():
