@@ -15,6 +15,8 @@ from ktrdr.store.source import METADATA_DIR
 
 _FOLDER = "imported"
 _KEPT = 4096
+_MOST_BYTES = 32 * 1024 * 1024
+"""A larger file is no record: one of ten thousand files has half of that."""
 
 
 class ImportRecord(NamedTuple):
@@ -38,19 +40,27 @@ def record_path(store: Path, series: Series) -> Path:
 
 
 def import_record(store: Path, series: Series) -> ImportRecord | None:
-    """The record of a series; None: it was not imported, or its record cannot be read."""
+    """The record of a series; None: it has none, or one that is not understood."""
     path = record_path(store, series)
     try:
         found = path.stat()
-        return _read(path, (found.st_size, found.st_mtime_ns, found.st_ino))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        if found.st_size > _MOST_BYTES:
+            return None
+        record = _read(path, str(series), (found.st_size, found.st_mtime_ns, found.st_ino))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
+    except RecursionError:  # JSON in very many brackets
+        return None
+    return record
 
 
 @lru_cache(_KEPT)
-def _read(path: Path, _key: FileKey) -> ImportRecord:
+def _read(path: Path, name: str, _key: FileKey) -> ImportRecord:
+    """ValueError: it is of another series than that of this name."""
     raw = path.read_bytes()
     content = json.loads(raw)
+    if content["series"] != name:
+        raise ValueError(content["series"])
     parts = content.get("parts", [content])
     firsts, lasts = ([_seconds(part[name]) for part in parts] for name in ("first", "last"))
     return ImportRecord(hashlib.sha256(raw).hexdigest(), min(firsts), max(lasts))
