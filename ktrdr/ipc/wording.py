@@ -88,10 +88,17 @@ def remarks(
 
 
 def _compared(one: ComparisonStatus) -> str:
-    if not one.total:
-        return differing(one.differ)
+    if not one.total or not one.compared:
+        known = [_none_compared(one)] if one.total else []
+        return "; ".join([*known, *([differing(one.differ)] if one.differ else [])])
     found = f"compared with IB’s bars: {one.compared:,} of {one.total:,}, {one.differ:,} differ"
     return f"{found}, and IB has none of {one.absent:,}" if one.absent else found
+
+
+def _none_compared(one: ComparisonStatus) -> str:
+    if one.absent:
+        return f"not compared with IB’s bars: IB has none of {one.absent:,} of {one.total:,}"
+    return f"not compared with IB’s bars yet: {one.total:,} imported {noun(one.total, 'bar')}"
 
 
 def differing(bars: int) -> str:

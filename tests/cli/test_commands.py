@@ -736,6 +736,22 @@ def test_bars_of_others_that_ib_has_otherwise_are_counted(ktrdr, filler):
     assert "1 imported file is not wholly compared with IB’s bars yet" in output
 
 
+def test_nothing_is_said_to_differ_or_not_of_bars_that_were_not_compared(ktrdr, filler):
+    begun = {"differ": 0, "compared": 0, "total": 5250, "absent": 0, "is_over": False}
+    of = {
+        "5m": begun,
+        "15m": begun | {"absent": 5250, "is_over": True},
+        "1h": begun | {"differ": 2},
+    }
+    coverage = [SERIES | {"timeframe": name, "comparison": one} for name, one in of.items()]
+    filler(coverage=coverage)
+    output = ktrdr("gaps").output
+    assert "not compared with IB’s bars yet: 5,250 imported bars" in output
+    assert "not compared with IB’s bars: IB has none of 5,250 of 5,250" in output
+    assert "yet: 5,250 imported bars; 2 bars differ from IB’s" in output
+    assert "0 differ" not in output
+
+
 def test_a_day_needs_a_series(ktrdr, filler):
     filler()
     done = ktrdr("gaps", "AAPL", "--day", "2026-11-20")
