@@ -30,8 +30,8 @@ from ktrdr.store.written_rows import WrittenRows
 
 log = logging.getLogger("gap-filler")
 
-_FAILED_S = HOUR_S
-"""How long nothing is compared after a request for it has failed."""
+_FAILED_S, _FAILED_MOST_S = HOUR_S, DAY_S
+"""How long nothing is compared after a request for it has failed: twice as long each time."""
 _EMPTY_S = DAY_S
 """How much later IB must lack the same bars again before they, and older ones, are given up."""
 _EDGE_BARS = 10
@@ -53,6 +53,8 @@ class ImportComparison:
     clock: Callable[[], float]
     _again_at: dict[Series, float] = field(default_factory=dict)
     """When series are compared again of which a request has failed (UTC seconds)."""
+    _failures: dict[Series, int] = field(default_factory=dict)
+    """How many requests of a series have failed, one after the other."""
 
     def is_due(self, state: SeriesState, now: int) -> bool:
         """Imported bars of the series are to be requested, and no missing ones."""
@@ -104,9 +106,14 @@ class ImportComparison:
                 raise
             if isinstance(error, TimedOut):
                 self.lengths.timed_out(self.assessor.ledger, task.bars_request)
-            self._again_at[state.series] = now + _FAILED_S
+            failures = self._failures.get(state.series, 0)
+            self._again_at[state.series] = now + min(_FAILED_S * 2**failures, _FAILED_MOST_S)
+            self._failures[state.series] = failures + 1
             self.owner.report(str(state.series), error)
             return False
+        self._failures.pop(state.series, None)
+        took_s, bars = self.fetcher.took_s(task), len(answer.bars)
+        self.lengths.answered(self.assessor.ledger, task.bars_request, took_s, bars)
         imported = import_record(state.store.folder, state.series)
         if state.is_owned or state.is_rebuilding or imported is None:
             return False
@@ -204,6 +211,9 @@ class ImportComparison:
     def _report_end(self, state: SeriesState) -> None:
         done = state.compared
         words = f"compared with IB's bars: {done.compared} of {done.total}, {done.differ} differ"
+        if not done.compared:
+            log.info("%s: not compared: IB has none of %d bars", state.series, done.absent)
+            return
         if not done.differ:
             log.info("%s: %s", state.series, words)
             return

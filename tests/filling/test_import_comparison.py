@@ -198,7 +198,7 @@ def test_each_is_requested_at_the_lowest_priority_once_the_gaps_are_filled(
     ends = [end for _, _, _, end in connection.requested[1:]]
     assert ends[0] == STARTS[-6] + 60
     assert ends == sorted(ends, reverse=True)
-    assert len(ends) == 3, "thirty days, and 12.5 in a request"
+    assert len(ends) == 2, "thirty days: 12.5 in the first request, and more after a quick answer"
 
 
 def test_days_that_ib_does_not_have_any_more_end_it_a_day_later(
@@ -309,7 +309,7 @@ def test_a_few_bars_that_ib_does_not_have_are_counted_and_cost_no_request(
     fill(filler)
     known = compared(filler, "AAPL_1m")
     assert (known["compared"], known["absent"], known["is_over"]) == (3597, 3, True)
-    assert len(connection.requested) == 3
+    assert len(connection.requested) == 2
 
 
 def test_a_request_that_fails_is_made_again_and_the_series_is_complete_all_the_same(
@@ -329,13 +329,29 @@ def test_a_request_that_fails_is_made_again_and_the_series_is_complete_all_the_s
     assert compared(filler, "AAPL_1m")["is_over"]
 
 
+def test_requests_that_fail_on_and_on_become_rare(imported, make_filler, connection, clock):
+    imported()
+    connection.bars_refusals = {"AAPL": RequestFailed("not of this contract")}
+    clock.now -= 2 * DAY  # the file has all bars that become due meanwhile
+    filler = make_filler()
+    fill(filler)
+    tries = []
+    for hour in range(1, 21):
+        clock.now += 3600
+        requested = len(connection.requested)
+        fill(filler)
+        if len(connection.requested) > requested:
+            tries.append(hour)
+    assert tries == [1, 3, 7, 15]
+
+
 def test_while_only_that_is_left_nothing_is_being_filled(imported, make_filler, connection):
     imported()
     filler = make_filler()
     states = []
     connection.after = lambda: states.append((filler.status.state, filler.status.current))
     fill(filler)
-    assert len(states) == 3
+    assert len(states) == 2
     assert {current for _, current in states} == {()}
     assert filler.status.state == "idle"
 
