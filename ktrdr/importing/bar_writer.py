@@ -126,7 +126,7 @@ def _day_starts(rows: Matrix, rules: Rules, tally: Tally) -> tuple[Int64Array, M
     assert isinstance(rule, DayRule)
     written = rows[:, CLOCK].astype(np.int64)
     clocks = local_clock(utc_of(rows), rule.zone) if rule.zone else written
-    days = clocks // DAY_S * DAY_S
+    days = (clocks - rule.shift_s) // DAY_S * DAY_S
     if rules.sec_type != _EVERY_DAY:
         closed = (days // DAY_S + 3) % 7 >= _SATURDAY
         tally.weekends += int(closed.sum())

@@ -15,11 +15,13 @@ from ktrdr.store.columns import COLUMNS, OTHER_NAMES
 
 ROLES = (*COLUMNS[1:], "time", "clock", "symbol")
 NO_VOLUME = NO_SYMBOL = "none"
-_CHOICES = {"dates": ("day-first", "month-first"), "decimal": ("point", "comma")}
+CHOICES = {
+    "dates": ("day-first", "month-first"), "decimal": ("point", "comma"), "offsets": ("ignored",),
+}  # fmt: skip
 """What else a person may say of the cells."""
 _VALUES = COLUMNS[1:]
 _TIME_PARTS = ("time", "clock")
-_CLOCK_NAMES = ("time", "timestamp", "clock")
+_CLOCK_NAMES = ("time", "timestamp", "clock", "hour")
 _SYMBOL_NAMES = (
     "symbol", "ticker", "code", "tic", "act_symbol", "ric", "sym", "name", "instrument", "asset",
     "pair", "stock", "security", "index",
@@ -30,9 +32,13 @@ _LABEL = re.compile(
     re.ASCII,
 )
 """Names of columns that tell several contracts apart, but may not be spelled as symbols."""
-_STARTS = ("open time", "open_time", "opentime", "ts_event")
+_STARTS = ("open time", "open_time", "opentime", "ts_event", "window_start")
 _ENDS = ("close time", "close_time", "closetime", "end time", "end_time")
-_IN_UTC = ("gmt time", "time (utc)", "utc time", "utc")
+_IN_UTC = re.compile(
+    r"(?:(?P<before>.+?)[ _.-]*[ _.(\[-](?:utc|gmt|z)[)\]]?|(?:utc|gmt)(?:[ _.-]+(?P<behind>.+))?)",
+    re.ASCII,
+)
+"""Names of columns that say their zone, such as `datetime_utc`, `Time (UTC)` and `Gmt time`."""
 _KLINE_WIDTH, _KLINE_END = 12, 6
 _NANO = 10**9
 _TICKS = ("tickvol", "tick_volume", "tick volume")
@@ -268,17 +274,22 @@ def _refuse_double(name: str, titles: Sequence[str], plain: Sequence[str]) -> No
 
 
 def _times(plain: Sequence[str], row: Sequence[str]) -> tuple[tuple[int, ...], str, Stamp | None]:
-    """The places of the time, the zone that their names say, and the stamp."""
-    names = ("timestamp", *OTHER_NAMES["timestamp"], *_IN_UTC, *_ENDS)
-    places = [plain.index(one) for one in dict.fromkeys(names) if one in plain]
+    """The places of the time, the zone that their names say, and the stamp.
+
+    A column that says its zone goes before the others.
+    """
+    bases = [_without_zone(one) for one in plain]
+    names = ("timestamp", *OTHER_NAMES["timestamp"], *_STARTS, *_ENDS, "t")
+    places = [at for one in dict.fromkeys(names) for at, base in enumerate(bases) if base == one]
+    places.sort(key=lambda at: bases[at] == plain[at])
     times = [place for place in places if is_time(row[place])]
     if not times:
         return (), "", None
     place = times[0]
     zone, stamp = _said_by(plain[place])
-    clock = _first(plain, _CLOCK_NAMES)
+    clock = _first(bases, _CLOCK_NAMES)
     if clock not in (None, place) and is_clock(row[clock or 0]) and not _has_clock(row[place]):
-        return (place, clock or 0), zone, stamp
+        return (place, clock or 0), zone or _said_by(plain[clock or 0])[0], stamp
     return (place,), zone, stamp
 
 
@@ -286,7 +297,7 @@ def _refuse_clock(
     name: str, plain: Sequence[str], rows: Sequence[Sequence[str]], times: Sequence[int]
 ) -> None:
     """MalformedFile: there is a column of clocks beside the dates, and it is not understood."""
-    clock = _first(plain, _CLOCK_NAMES)
+    clock = _first([_without_zone(one) for one in plain], _CLOCK_NAMES)
     if clock is None or len(times) != 1 or clock == times[0]:
         return
     whole = [cells for cells in rows if len(cells) >= len(plain) and is_row(cells)]
@@ -303,8 +314,15 @@ def _refuse_clock(
 
 def _said_by(title: str) -> tuple[str, Stamp | None]:
     """The zone and the stamp that the plain name of a column of times says."""
-    stamp = Stamp.START if title in _STARTS else Stamp.END if title in _ENDS else None
-    return "UTC" if title in _IN_UTC else "", stamp
+    base = _without_zone(title)
+    stamp = Stamp.START if base in _STARTS else Stamp.END if base in _ENDS else None
+    return "UTC" if base != title else "", stamp
+
+
+def _without_zone(title: str) -> str:
+    """The plain name of a column without the `UTC` in it; of `utc` alone: `time`."""
+    found = _IN_UTC.fullmatch(title)
+    return (found["before"] or found["behind"] or "time") if found else title
 
 
 def _has_clock(cell: str) -> bool:
@@ -391,12 +409,12 @@ def parse_chosen(text: str) -> dict[str, str]:
     for part in filter(None, text.split(",")):
         role, separator, title = part.partition("=")
         role = role.strip()
-        if not separator or not title.strip() or role not in (*ROLES, *_CHOICES):
-            expected = " ".join((*ROLES, *_CHOICES))
+        if not separator or not title.strip() or role not in (*ROLES, *CHOICES):
+            expected = " ".join((*ROLES, *CHOICES))
             raise ValueError(f"{part!r}: expected ROLE=COLUMN, the role one of {expected}")
         chosen[role] = title.strip()
-        if title.strip() not in _CHOICES.get(role, (title.strip(),)):
-            raise ValueError(f"{part!r}: expected {role}={' or '.join(_CHOICES[role])}")
+        if title.strip() not in CHOICES.get(role, (title.strip(),)):
+            raise ValueError(f"{part!r}: expected {role}={' or '.join(CHOICES[role])}")
     return chosen
 
 

@@ -22,7 +22,15 @@ from ktrdr.importing.columns import NO_VOLUME, Columns, Stamp
 from ktrdr.importing.contracts import ImportContracts, has_volume
 from ktrdr.importing.joined_bars import JoinedBars
 from ktrdr.importing.lengths import timeframe_of
-from ktrdr.importing.meaning import IN_FILE, DayRule, Said, TimeMeaning, day_rule_of, meaning_of
+from ktrdr.importing.meaning import (
+    IN_FILE,
+    DayEnd,
+    DayRule,
+    Said,
+    TimeMeaning,
+    day_rule_of,
+    meaning_of,
+)
 from ktrdr.importing.records import keep_record
 from ktrdr.importing.rows import CLOCK, OFFSET, Matrix, Refused, utc_of
 from ktrdr.importing.same_series import groups_of, guess, refuse_other_names
@@ -206,7 +214,12 @@ class Importer:
             offsets = rows[:, OFFSET].astype(np.int64) if said.has_offsets else None
             schedule = hours.schedule if hours else None
             meaning: TimeMeaning | DayRule = day_rule_of(
-                name, times, offsets, schedule, never_closes=instrument.sec_type == "CRYPTO"
+                name,
+                times,
+                offsets,
+                schedule,
+                never_closes=instrument.sec_type == "CRYPTO",
+                end=_end_of_days(said, found.read),
             )
             rules = Rules(
                 name, timeframe, meaning, self._now, instrument.sec_type, None, schedule, volume
@@ -261,8 +274,17 @@ class Importer:
         inside = read.zone or columns.zone
         if wishes.zone and (inside or has_offsets) and wishes.zone not in (inside, "UTC"):
             what = f"{name}: its times say their zone, and not {wishes.zone}"
-            raise NotUnderstood(what, hint="leave --zone out")
+            hint = "leave --zone out; or if they say a wrong one: --columns offsets=ignored"
+            raise NotUnderstood(what, hint=hint)
         stamp, by = columns.stamp, f"column {columns.names[columns.times[0]]}"
+        if 0 < read.ends < spool.count:
+            what = f"{name}: {read.ends:,} of its times end in .999, and others do not"
+            raise NotUnderstood(what, hint="write each bar by its start in a copy, and import that")
+        if read.ends and wishes.stamp is Stamp.START:
+            what = f"{name}: its times are the last moments of bars, such as 09:30:59.999"
+            raise NotUnderstood(what, hint="leave --stamp out")
+        if read.ends:
+            stamp, by = Stamp.END, "the last moments of bars"
         if stamp is None and columns.names == COLUMNS and has_offsets:
             stamp, by = Stamp.START, "as in files of the store"
         return Said(
@@ -311,6 +333,17 @@ def _error_kept_in(found: Sequence[Understood]) -> Iterator[None]:
     except KtrdrError as error:
         for one in found:
             one.error = error
+
+
+def _end_of_days(said: Said, read: ReadRows) -> DayEnd:
+    """What is known of days that are named by the midnight at their end."""
+    if read.ends:
+        return DayEnd.MOMENT
+    return (
+        DayEnd.SAID
+        if said.stamp is Stamp.END and not said.is_stamp_given
+        else (DayEnd.GIVEN if said.stamp is Stamp.END else DayEnd.NONE)
+    )
 
 
 def _names_in(files: Sequence[SourceFile]) -> tuple[str, ...]:

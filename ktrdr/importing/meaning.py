@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 
 import numpy as np
 
@@ -196,6 +197,8 @@ def _stamp(
     if shown not in (None, said.stamp):
         what = f"{name}: by the sessions its times are the {shown.value}s of bars"
         hint = f"--stamp {shown.value}, if that is right"
+        if shown is Stamp.END:
+            hint += "; if they are starts all the same: --stamp start"
         raise NotUnderstood(f"{what}, and not the {said.stamp.value}s", hint=hint)
     if (
         said.stamp is Stamp.START
@@ -237,6 +240,17 @@ class DayRule:
     """The date on a clock of this zone; empty: the date as it is written."""
     known: str
     """In words."""
+    shift_s: int = 0
+    """How much later than the trading day its date is, in seconds."""
+
+
+class DayEnd(Enum):
+    """By what days may be named by the midnight at their end."""
+
+    NONE = "nothing"
+    GIVEN = "a person, of all files"
+    SAID = "the name of their column"
+    MOMENT = "times such as 23:59:59.999"
 
 
 def day_rule_of(
@@ -246,6 +260,7 @@ def day_rule_of(
     schedule: Schedule | None,
     *,
     never_closes: bool = False,
+    end: DayEnd = DayEnd.NONE,
 ) -> DayRule:
     """The rule for the days of daily bars; `times` in UTC seconds, or as if they were UTC.
 
@@ -255,12 +270,32 @@ def day_rule_of(
     if never_closes and (times % DAY_S).any():
         what = f"{name}: its days do not begin at 00:00 UTC, as those of its market do"
         raise NotUnderstood(what, hint="import its hours instead, or leave the file out")
-    rule = _day_rule(name, times, offsets, schedule)
+    written = times if offsets is None else times + offsets
+    shift_s = _end_shift(name, written, end, never_closes=never_closes)
+    if shift_s:
+        times, written = times - shift_s, written - shift_s
+    rule = replace(_day_rule(name, times, offsets, schedule), shift_s=shift_s)
     if not never_closes:
-        written = times if offsets is None else times + offsets
         days = local_clock(times, rule.zone) if rule.zone else written
         _refuse_evenings(name, days, begins_before=_begins_before(schedule))
     return rule
+
+
+def _end_shift(name: str, written: Int64Array, end: DayEnd, *, never_closes: bool) -> int:
+    """How much later than their days times are, if they are the midnights at the ends of these.
+
+    NotUnderstood: it is not clear whether they are. A person's `--stamp` is that of shorter bars;
+    of a market that never closes it means days as well.
+    """
+    if end is DayEnd.NONE or (written % DAY_S).any():
+        return 0
+    if end is DayEnd.MOMENT or never_closes:
+        return DAY_S
+    if end is DayEnd.SAID:
+        what = f"{name}: by the name of their column its days may be named by the midnight behind"
+        hint = "write the trading days into a column Date in a copy, and import that"
+        raise NotUnderstood(what, hint=hint)
+    return 0
 
 
 def _day_rule(

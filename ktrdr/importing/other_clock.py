@@ -26,8 +26,16 @@ def refuse_other_clock(name: str, utc: Int64Array, clocks: Int64Array, hours: Ho
     why = other_clock(utc, clocks, hours)
     if why is None:
         return
-    hint = "correct the offsets in a copy, and import that; if they are right: --zone UTC"
-    raise NotUnderstood(f"{name}: {why.what}", hint=hint)
+    raise NotUnderstood(f"{name}: {why.what}", hint=_hint())
+
+
+def _hint(zone: str = "") -> str:
+    """For times whose clock may be that of the zone; empty: the sessions show of which."""
+    named = f"--zone {zone} " if zone else ""
+    return (
+        "if they show the right clock and a wrong zone: "
+        f"{named}--columns offsets=ignored; if their zone is right: --zone UTC"
+    )
 
 
 def refuse_shifted_starts(name: str, clocks: Int64Array, hours: Hours) -> None:
@@ -38,8 +46,7 @@ def refuse_shifted_starts(name: str, clocks: Int64Array, hours: Hours) -> None:
     zone = hours.schedule.zone
     if are_named_by_start(in_utc(np.sort(clocks), zone), hours):
         what = f"{name}: by the zone that its times say they are the ends of bars; the same clock"
-        hint = "correct the offsets in a copy, and import that; if they are right: --zone UTC"
-        raise NotUnderstood(f"{what} in {zone} shows starts", hint=hint)
+        raise NotUnderstood(f"{what} in {zone} shows starts", hint=_hint(zone))
 
 
 def refuse_likely_ends(name: str, utc: Int64Array, hours: Hours) -> None:

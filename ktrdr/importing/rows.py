@@ -24,7 +24,6 @@ from ktrdr.importing.time_cells import (
     date_length,
     is_epoch,
     is_time,
-    read_epochs,
 )
 from ktrdr.market.bars import are_sound
 from ktrdr.market.sessions import Int64Array
@@ -71,6 +70,8 @@ class Parsed:
     """Those in its column, as they stand there."""
     lines: int
     """How many have content."""
+    ends: int
+    """How many of the times show the last moment of a bar."""
 
 
 class _Cells(NamedTuple):
@@ -136,7 +137,8 @@ class RowParser:
         matrices = [self._matrix(cells, refused) for cells in parts]
         symbols = frozenset[str]().union(*(cells.symbols for cells in parts))
         matrix = np.concatenate(matrices) if matrices else np.empty((0, WIDTH))
-        return Parsed(matrix, sorted(refused), symbols, count)
+        ends = sum(int(cells.times.are_ends.sum()) for cells in parts)
+        return Parsed(matrix, sorted(refused), symbols, count, ends)
 
     def _parts(self, begun: _Begun, refused: list[Refused]) -> list[_Cells]:
         """The cells of a block: all at once, or in halves until it is known which lines are bad."""
@@ -219,7 +221,7 @@ class RowParser:
         model = _text_of(cells[0])
         if is_epoch(model):
             places = 10 ** np.arange(len(model) - 1, -1, -1)
-            return read_epochs((cells - _ZERO).astype(np.int64) @ places)
+            return self._times.read_epochs((cells - _ZERO).astype(np.int64) @ places)
         date = date_length(model)
         return self._times.read_texts(fixed_texts(cells[:, :date]), fixed_texts(cells[:, date:]))
 

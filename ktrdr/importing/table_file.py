@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
 from ktrdr.errors import MalformedFile
-from ktrdr.importing.columns import Columns, dates_need_order, find_table, is_header
+from ktrdr.importing.columns import CHOICES, Columns, Stamp, dates_need_order, find_table, is_header
 from ktrdr.importing.dialect import SEPARATORS, Dialect, decimal_of, is_row, separator_of
 from ktrdr.importing.rows import Block, Parsed, Refused, RowParser
 from ktrdr.importing.spool import Spool
@@ -37,6 +37,8 @@ class ReadRows:
     symbols: set[str] = field(default_factory=set)
     zone: str = ""
     """The name of the zone that the times say."""
+    ends: int = 0
+    """How many times show the last moment of a bar, such as `09:30:59.999`."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,12 @@ class TableFile:
     first_line: int
     """That of the first row, from 1."""
     date_order: DateOrder | None
+    ignores_zones: bool = False
+    """What its times say of their zone counts as not said."""
 
     def first_rows(self) -> Parsed:
         """The rows of its first lines."""
-        parser = RowParser(self.columns, self.dialect, TimeReader(self.date_order))
+        parser = RowParser(self.columns, self.dialect, self._time_reader())
         for block in _from_line(blocks(self.path), self.first_line):
             lines = block.raw.split(b"\n", _FIRST_LINES)[:_FIRST_LINES]
             first = Block(block.first_line, b"\n".join([*filter(None, lines), b""]))
@@ -62,7 +66,7 @@ class TableFile:
     def read(self, spool: Spool, progress: Callable[[int], None]) -> ReadRows:
         """Read all rows into the spool. MalformedFile: too many lines are none."""
         found = ReadRows()
-        times = TimeReader(self.date_order)
+        times = self._time_reader()
         parser = RowParser(self.columns, self.dialect, times)
         pieces = _from_line(blocks(self.path, progress), self.first_line)
         for parsed in parser.parse(pieces):
@@ -70,6 +74,7 @@ class TableFile:
             found.lines += parsed.lines
             found.symbols |= parsed.symbols
             found.refused += parsed.refused
+            found.ends += parsed.ends
             self._refuse_if_many(found, _MOST_LISTED)
         found.zone = times.zone
         self._refuse_if_many(found, _FEW_REFUSED)
@@ -77,6 +82,10 @@ class TableFile:
             what = f"{self.path.name}: it has no row that can be read"
             raise MalformedFile(what, hint=_first_of(found.refused))
         return found
+
+    def _time_reader(self) -> TimeReader:
+        has_ends = self.columns.stamp is Stamp.END
+        return TimeReader(self.date_order, has_ends=has_ends, ignores_zones=self.ignores_zones)
 
     def _refuse_if_many(self, found: ReadRows, few: int) -> None:
         count = len(found.refused)
@@ -101,7 +110,7 @@ def table_at(path: Path, chosen: Mapping[str, str]) -> TableFile:
     MalformedFile, InvalidRequest: what cannot be understood, and what to do.
     """
     name, lines = path.name, _head(path)
-    roles = {role: title for role, title in chosen.items() if role not in ("dates", "decimal")}
+    roles = {role: title for role, title in chosen.items() if role not in CHOICES}
     separator = separator_of(lines)
     if not separator and (short := next(filter(None, map(_SHORT_YEAR.search, lines)), None)):
         what = f"{name}: the year of {short[0]!r} has two digits"
@@ -120,7 +129,10 @@ def table_at(path: Path, chosen: Mapping[str, str]) -> TableFile:
     order = DateOrder(chosen["dates"]) if "dates" in chosen else None
     if order is None and dates_need_order(columns, models):
         order = _order(path, columns, dialect)
-    return TableFile(path, columns, dialect, first + 1, order)
+    ignores_zones = "offsets" in chosen
+    if ignores_zones:
+        columns = replace(columns, zone="")
+    return TableFile(path, columns, dialect, first + 1, order, ignores_zones)
 
 
 def _head(path: Path) -> list[str]:

@@ -25,6 +25,9 @@ _FIRST_YEAR, _LAST_YEAR = 1900, 2199
 _UNITS = ((10**11, 1), (10**14, 10**3), (10**17, 10**6), (2**63 - 1, 10**9))
 """Below which number → how many of its units are a second."""
 _LONGEST_EPOCH = 20
+_LAST_SECOND = 59
+_LAST_MOMENT = re.compile(r"9{3,9}")
+"""The fraction of the last second of a bar: its end is named so, as by Binance."""
 _LEAST_EPOCH = 10**8
 """Smaller numbers are no times: it is 1973."""
 _MONTHS = {
@@ -49,6 +52,8 @@ _CLOCK = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
+_HOUR = re.compile(r"\d\d", re.ASCII)
+"""A clock behind a date, of the hour alone."""
 _UTC_NAMES = frozenset(("Z", "z", "UTC", "GMT", "Etc/UTC"))
 _FIXED = {"EST": -5, "EDT": -4}
 """Abbreviations that stand for one offset alone, in hours."""
@@ -70,18 +75,33 @@ class Times(NamedTuple):
     """Seconds that each says it is ahead of UTC, or `NO_OFFSET`."""
     are_good: BoolArray
     """Which could be read."""
+    are_ends: BoolArray
+    """Which show the last moment of a bar, such as `09:30:59.999`; the clock is that behind it."""
 
 
 class _Clock(NamedTuple):
     second: int
     offset: int
+    is_end: bool = False
 
 
 class TimeReader:
-    """Reads the times of one file, cell by cell, all in the same way. For one thread."""
+    """Reads the times of one file, cell by cell, all in the same way. For one thread.
 
-    def __init__(self, order: DateOrder | None = None) -> None:
+    `has_ends`: they are the ends of bars, also where they show a last second, such as `09:30:59`.
+    `ignores_zones`: what they say of their zone counts as not said.
+    """
+
+    def __init__(
+        self,
+        order: DateOrder | None = None,
+        *,
+        has_ends: bool = False,
+        ignores_zones: bool = False,
+    ) -> None:
         self._order = order
+        self._has_ends = has_ends
+        self._ignores_zones = ignores_zones
         self._clocks: dict[str, _Clock] = {}
         self.zone = ""
         """The name of the zone that the times say; empty: none so far."""
@@ -91,7 +111,7 @@ class TimeReader:
         if clocks is None:
             model = next(filter(is_time, cells), "")
             if is_epoch(model):
-                return read_epochs(np.array([_whole(cell) for cell in cells], np.int64))
+                return self.read_epochs(np.array([_whole(cell) for cell in cells], np.int64))
             dates, clocks = _split(cells, model)
             return self.read_texts(texts_of(dates), texts_of(clocks))
         return self.read_texts(texts_of(cells), texts_of(clocks))
@@ -99,9 +119,30 @@ class TimeReader:
     def read_texts(self, dates: Texts, clocks: Texts) -> Times:
         """The times of dates and clocks, which may have what is between them before them."""
         days = dates.numbers(self._day, 1)[:, 0]
-        seconds, offsets = clocks.numbers(self._clock, 2).T
+        seconds, offsets, are_ends = clocks.numbers(self._clock, 3).T
         are_good = (days != _BAD) & (seconds != _BAD)
-        return Times(np.where(are_good, days + seconds, 0), offsets, are_good)
+        return Times(
+            np.where(are_good, days + seconds, 0), offsets, are_good, are_good & (are_ends != 0)
+        )
+
+    def read_epochs(self, numbers: Int64Array) -> Times:
+        """Seconds, milliseconds, microseconds or nanoseconds since 1970, each by its magnitude."""
+        clocks = np.full(len(numbers), _BAD, np.int64)
+        are_ends = np.zeros(len(numbers), np.bool_)
+        least = _LEAST_EPOCH
+        for below, parts in _UNITS:
+            is_unit = (numbers >= least) & (numbers < below)
+            if parts > 1:
+                are_ends |= is_unit & ((numbers + 1) % (MINUTE_S * parts) == 0)
+            elif self._has_ends:
+                are_ends |= is_unit & (numbers % MINUTE_S == _LAST_SECOND)
+            whole = is_unit & ((numbers % parts == 0) | are_ends)
+            clocks[whole] = (numbers[whole] + are_ends[whole]) // parts
+            least = below
+        are_good = clocks != _BAD
+        offset = NO_OFFSET if self._ignores_zones else 0
+        offsets = np.full(len(numbers), offset, np.int64)
+        return Times(np.where(are_good, clocks, 0), offsets, are_good, are_ends)
 
     def _day(self, text: str) -> tuple[int]:
         day = day_of(text.strip(), self._order)
@@ -120,7 +161,7 @@ class TimeReader:
     def _parse_clock(self, text: str) -> _Clock | None:
         if not text:
             return _Clock(0, NO_OFFSET)
-        found = _CLOCK.fullmatch(text)
+        found = _CLOCK.fullmatch(f"{text}00" if _HOUR.fullmatch(text) else text)
         if found is None:
             return None
         hour, minute = int(found["hour"]), int(found["minute"] or found["minute_2"])
@@ -129,12 +170,17 @@ class TimeReader:
             if not 1 <= hour <= 12:
                 return None
             hour = hour % 12 + (12 if found["half"] in "Pp" else 0)
-        if hour > 23 or minute > 59 or second > 59 or int(found["fraction"] or 0):
+        fraction = found["fraction"] or ""
+        is_end = second == _LAST_SECOND and bool(
+            _LAST_MOMENT.fullmatch(fraction) or (self._has_ends and not fraction.strip("0"))
+        )
+        is_whole = is_end or not fraction.strip("0")
+        if hour > 23 or minute > 59 or second > 59 or not is_whole:
             return None
-        offset = self._said_offset(found)
+        offset = NO_OFFSET if self._ignores_zones else self._said_offset(found)
         if offset is None:
             return None
-        return _Clock(hour * HOUR_S + minute * MINUTE_S + second, offset)
+        return _Clock(hour * HOUR_S + minute * MINUTE_S + second + is_end, offset, is_end)
 
     def _said_offset(self, found: re.Match[str]) -> int | None:
         """None: its zone is not known, or another one than that of the other times."""
@@ -198,7 +244,7 @@ def is_time(text: str) -> bool:
     (day,), (clock,) = _split([text], text)
     is_day = any(day_of(day.strip(), order) for order in DateOrder)
     clock = clock.lstrip(_BETWEEN).rstrip()
-    return is_day and (not clock or is_clock(clock))
+    return is_day and (not clock or is_clock(clock) or bool(_HOUR.fullmatch(clock)))
 
 
 def is_clock(text: str) -> bool:
@@ -221,21 +267,13 @@ def date_length(text: str) -> int:
 
 
 def _is_compact(text: str) -> bool:
-    """`20240102093000`, and not a number of seconds or of smaller units."""
+    """`20240102093000` or `2024010209`, and not a number of seconds or of smaller units.
+
+    Ten digits of this century, or of the years from 1990 on: as seconds they are in 2033 or later.
+    """
     is_long = len(text) in (12, 14) and text.startswith(("19", "20"))
+    is_long |= len(text) == 10 and text.startswith(("199", "20")) and int(text[8:]) < 24
     return is_long and day_of(text[:8], None) is not None
-
-
-def read_epochs(numbers: Int64Array) -> Times:
-    """Seconds, milliseconds, microseconds or nanoseconds since 1970, each by its magnitude."""
-    clocks = np.full(len(numbers), _BAD, np.int64)
-    least = _LEAST_EPOCH
-    for below, parts in _UNITS:
-        whole = (numbers >= least) & (numbers < below) & (numbers % parts == 0)
-        clocks[whole] = numbers[whole] // parts
-        least = below
-    are_good = clocks != _BAD
-    return Times(np.where(are_good, clocks, 0), np.zeros(len(numbers), np.int64), are_good)
 
 
 def _whole(cell: str) -> int:

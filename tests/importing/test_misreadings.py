@@ -110,7 +110,11 @@ def test_hours_marked_est_in_summer_are_said_to_have_wrong_offsets(tmp_path):
     path.write_text(table(hours, lambda t, *b: ",".join(map(str, (local(t) + " EST", *b))), HEADER))
     found = imported(tmp_path / "store", path)
     assert "the same clock in America/New_York shows starts" in found.error.message
-    assert "correct the offsets" in found.error.hint
+    assert "--zone America/New_York --columns offsets=ignored" in found.error.hint
+    chosen = parse_chosen("offsets=ignored")
+    found = imported(tmp_path / "store", path, zone="America/New_York", columns=chosen)
+    assert found.error is None
+    assert read(tmp_path / "store/AAPL_1h.csv") == hours
 
 
 @pytest.mark.parametrize(("first", "count"), [("04:00", 330), ("16:00", 240)])
