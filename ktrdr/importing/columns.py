@@ -39,6 +39,7 @@ _IN_UTC = re.compile(
     re.ASCII,
 )
 """Names of columns that say their zone, such as `datetime_utc`, `Time (UTC)` and `Gmt time`."""
+_INDEX_NAMES = ("date", "datetime", "timestamp", "time")
 _KLINE_WIDTH, _KLINE_END = 12, 6
 _NANO = 10**9
 _TICKS = ("tickvol", "tick_volume", "tick volume")
@@ -127,6 +128,10 @@ def find_table(
     width = len(rows[first])
     begin = _first_row(rows, first)
     titles, symbols = _titles(rows[:begin], rows[first])
+    if len(symbols) > 1:
+        what = f"{name}: it has columns of several symbols: {', '.join(symbols[:5])}"
+        hint = "write the columns of each symbol into a file of its own, and import these"
+        raise MalformedFile(what, hint=hint)
     if titles is None:
         names = tuple(str(number) for number in range(1, width + 1))
         is_whole = chosen and {*_VALUES[:4], "time"} <= chosen.keys()
@@ -156,6 +161,7 @@ def _first_row(rows: Sequence[Sequence[str]], first: int) -> int:
     if known and heads[-1] > known[-1]:
         cells = rows[heads[-1]]
         is_of_yfinance = bool(cells[0].strip()) and not any(map(str.strip, cells[1:]))
+        is_of_yfinance |= bool(_repeated(cells))
         return heads[-1] + 1 if is_of_yfinance else known[-1] + 1
     if heads:
         return heads[-1] + 1
@@ -177,14 +183,21 @@ def _titles(
     lines = [cells for cells in lines if len(cells) > 2]
     if not lines:
         return None, ()
-    titles = lines[-1]
-    symbols: tuple[str, ...] = ()
-    if len(lines) > 1 and titles[0] and not any(titles[1:]):  # of yfinance
-        heads = [cells for cells in lines[:-1] if _count_known(cells) >= 4]
-        named = {cell for cells in lines[:-1] if cells not in heads for cell in cells[1:] if cell}
-        titles = [titles[0], *(heads[-1][1:] if heads else ())]
-        symbols = tuple(sorted(named))
-    return _as_wide(titles, row), symbols
+    heads = [cells for cells in lines if is_header(cells)]
+    symbols = sorted({cell for cells in lines for cell in _repeated(cells)})
+    if not heads or not (symbols or (lines[-1][0] and not any(lines[-1][1:]))):
+        return _as_wide(lines[-1], row), ()
+    index = next((cells[0] for cells in lines if _plain(cells[0]) in _INDEX_NAMES), "Date")
+    return _as_wide([index, *heads[-1][1:]], row), tuple(symbols)
+
+
+def _repeated(cells: Sequence[str]) -> set[str]:
+    """The symbols in a line of the header of yfinance: each stands over several columns."""
+    named = [cell.strip() for cell in cells[1:] if cell.strip()]
+    are_words = not is_header(cells) and not any(map(is_number, named))
+    counts = {named.count(one) for one in named}
+    is_repeated = len(named) >= _LEAST_KNOWN and min(counts) >= _LEAST_KNOWN
+    return set(named) if are_words and is_repeated else set()
 
 
 def _as_wide(titles: list[str], row: Sequence[str]) -> tuple[str, ...]:

@@ -59,3 +59,40 @@ def test_what_only_tells_contracts_apart_contradicts_no_name(tmp_path, title):
     path.write_text(of_two(title).replace("AAPL,", "APPLE INC,").replace("MSFT,", "APPLE INC,"))
     assert imported(tmp_path / "store", path).error is None
     assert read(tmp_path / "store/AAPL_1d.csv") == DAYS
+
+
+HEADS = {
+    "three lines": "Price,{titles}\nTicker,{who}\nDate,,,,,\n",
+    "three lines, symbols first": "Ticker,{who}\nPrice,{titles}\nDate,,,,,\n",
+    "three lines without names": ",{titles}\n,{who}\nDate,,,,,\n",
+    "two lines": "Ticker,{who}\nPrice,{titles}\n",
+    "two lines, symbols last": "Price,{titles}\nTicker,{who}\n",
+    "two lines without names": ",{titles}\n,{who}\n",
+    "two lines, a date first": "Date,{who}\n,{titles}\n",
+    "two lines, a date before the titles": ",{who}\nDate,{titles}\n",
+}
+
+
+def of_yfinance(head, symbol):
+    text = HEADS[head].format(titles="Close,High,Low,Open,Volume", who=",".join([symbol] * 5))
+    return table(DAYS, lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d},{c},{h},{lo},{o},{v}", text)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_symbol_in_the_header_of_yfinance_counts(tmp_path, head):
+    (tmp_path / "prices.csv").write_text(of_yfinance(head, "AAPL"))
+    found = imported(tmp_path / "store", tmp_path / "prices.csv")
+    assert (found.error, found.refused) == (None, [])
+    assert read(tmp_path / "store/AAPL_1d.csv") == DAYS
+    (tmp_path / "MSFT_1d.csv").write_text(of_yfinance(head, "AAPL"))
+    found = imported(tmp_path / "store", tmp_path / "MSFT_1d.csv")
+    assert "its name is that of MSFT, and its rows are of AAPL" in found.error.message
+
+
+def test_columns_of_several_symbols_are_not_mixed(tmp_path):
+    titles = [title for title in ("Close", "High", "Low", "Open", "Volume") for _ in range(2)]
+    head = f"Price,{','.join(titles)}\nTicker,{','.join(['AAPL', 'MSFT'] * 5)}\nDate{',' * 10}\n"
+    path = tmp_path / "AAPL_1d.csv"
+    path.write_text(table(DAYS, lambda t, *b: f"{t:%Y-%m-%d},{','.join(map(str, (*b, *b)))}", head))
+    found = imported(tmp_path / "store", path)
+    assert "columns of several symbols: AAPL, MSFT" in found.error.message
