@@ -10,7 +10,7 @@ from ktrdr.importing.meaning import IN_FILE, TimeMeaning
 from ktrdr.importing.series_names import Named
 from ktrdr.market.instruments import Series
 from ktrdr.market.sessions import Int64Array
-from ktrdr.market.timeframes import DAY_S
+from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.store.time_spelling import spell_time
 
 _MOST_NAMED = 5
@@ -57,7 +57,7 @@ def _stamp(rules: Rules) -> str:
     return f"{meaning.stamp.value}s of bars" if isinstance(meaning, TimeMeaning) else ""
 
 
-def refuse_outside_period(name: str, times: Int64Array, named: Named) -> None:
+def refuse_outside_period(name: str, times: Int64Array, named: Named, timeframe: Timeframe) -> None:
     """NotUnderstood: not all rows are of the dates in the name, give or take a day.
 
     `times`: UTC seconds, ascending, or as if they were UTC.
@@ -69,4 +69,6 @@ def refuse_outside_period(name: str, times: Int64Array, named: Named) -> None:
         has = " to ".join(spell_time(int(at))[:10] for at in (times[0], times[-1]))
         dates = f"{spell_time(first)[:10]} to {spell_time(end - DAY_S)[:10]}"
         what = f"{name}: its name is that of bars of {dates}, and it has bars of {has}"
-        raise NotUnderstood(what, hint=f"say which series it is: --to {named.symbol}_1m")
+        raise NotUnderstood(
+            what, hint=f"say which series it is: --to {named.symbol}_{timeframe.value}"
+        )

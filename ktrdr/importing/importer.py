@@ -21,7 +21,7 @@ from ktrdr.importing.bar_writer import Bars, Rules, Tally, bars_of, check, notes
 from ktrdr.importing.columns import NO_VOLUME, Columns, Stamp
 from ktrdr.importing.contracts import ImportContracts, has_volume
 from ktrdr.importing.joined_bars import JoinedBars
-from ktrdr.importing.lengths import timeframe_of
+from ktrdr.importing.lengths import timeframe_of, usual_length
 from ktrdr.importing.meaning import (
     IN_FILE,
     DayEnd,
@@ -34,13 +34,20 @@ from ktrdr.importing.meaning import (
 from ktrdr.importing.records import keep_record
 from ktrdr.importing.rows import CLOCK, OFFSET, Matrix, Refused, utc_of
 from ktrdr.importing.same_series import groups_of, guess, refuse_other_names
-from ktrdr.importing.series_names import Named, name_of, one_of_each, refuse_several
+from ktrdr.importing.series_names import (
+    Named,
+    money_of,
+    name_of,
+    one_of_each,
+    refuse_other_money,
+    refuse_several,
+)
 from ktrdr.importing.source_files import SourceFile
 from ktrdr.importing.spool import Spool
 from ktrdr.importing.table_file import ReadRows, TableFile, table_at
 from ktrdr.importing.text_blocks import Source, source_at
 from ktrdr.market.instruments import Instrument, Series
-from ktrdr.market.timeframes import DAY_S
+from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.store.columns import COLUMNS
 from ktrdr.store.csv_store import CsvStore
 from ktrdr.store.file_errors import TRY_AGAIN, unwritable
@@ -196,12 +203,13 @@ class Importer:
         """How its rows become bars."""
         name, table = found.path.name, found.table
         assert table is not None
-        named = self._named(shown, _symbols(name, found.read, table.columns))
-        instrument = self._contracts.instrument(name, named)
         rows = _sample(spool)
         times = utc_of(rows)
-        refuse_outside_period(name, times, named)
+        symbols = _symbols(name, found.read, table.columns)
+        named = self._named(shown, symbols, usual_length(times) or Timeframe.M1)
+        instrument = self._contracts.instrument(name, named)
         timeframe = timeframe_of(name, times, named.timeframe, named.symbol)
+        refuse_outside_period(name, times, named, timeframe)
         found.series = series = Series(named.symbol, timeframe)
         if (other := self._done.get(series)) is not None:
             hint = "join them in one file, or import only one"
@@ -234,13 +242,17 @@ class Importer:
         found.meaning = meaning
         return rules
 
-    def _named(self, shown: str, symbols: set[str]) -> Named:
-        if self._wishes.to is not None:
-            return Named(self._wishes.to.symbol, self._wishes.to.timeframe)
+    def _named(self, shown: str, symbols: set[str], length: Timeframe) -> Named:
+        """The series of a file. MalformedFile: it is not known; `length` is for the hint."""
+        texts = (shown, *(one.replace("/", "-") for one in symbols))
+        if (to := self._wishes.to) is not None:
+            pair = money_of(texts)
+            return Named(to.symbol, to.timeframe, pair is not None and pair.coin == to.symbol)
+        refuse_other_money(shown, texts, length)
         named = name_of(shown, symbols)
         if named is None:
             what = f"{shown}: neither its name nor its rows say which series it is"
-            raise MalformedFile(what, hint="say which: --to AAPL_1m")
+            raise MalformedFile(what, hint=f"say which, such as: --to AAPL_{length.value}")
         return named
 
     def _may_have_volume(self, name: str, shown: str) -> bool:

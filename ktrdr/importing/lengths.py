@@ -51,6 +51,14 @@ def timeframe_of(name: str, times: Int64Array, named: Timeframe | None, symbol: 
     return named
 
 
+def usual_length(times: Int64Array) -> Timeframe | None:
+    """The length that most of these times are apart, ascending; None: a store has none such."""
+    each = np.unique(times)
+    lengths, counts = np.unique(each[1:] - each[:-1], return_counts=True)
+    usual_s = int(lengths[counts.argmax()]) if len(lengths) else 0
+    return next((one for one in Timeframe if one.length_s == usual_s), None)
+
+
 def _agrees(apart: Int64Array, usual_s: int, named: Timeframe) -> bool:
     """Whether rows so far apart are bars of this length; many may be missing."""
     length_s = named.length_s

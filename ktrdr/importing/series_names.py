@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from ktrdr.errors import MalformedFile
-from ktrdr.market.file_names import kind_of, proper_name, proper_symbol
+from ktrdr.market.file_names import COINS, kind_of, proper_name, proper_symbol, symbol_of_folder
 from ktrdr.market.instruments import Series, parse_series
 from ktrdr.market.timeframes import Timeframe
 
@@ -27,6 +27,15 @@ _YEAR = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])?|2100")
 """A year, or a month of one: in the folder of a symbol it is none itself."""
 
 
+_COIN = "|".join(sorted(COINS))
+_OTHER_MONEY = re.compile(
+    rf"(?<![A-Za-z0-9])(?:([A-Z0-9]{{2,10}}?)[-_/ ]?(USDT|USDC|FDUSD)"
+    rf"|({_COIN})[-_/ ]?(BUSD|TUSD|EUR|GBP|JPY|TRY|BNB|{_COIN}))(?![A-Za-z0-9])",
+    re.IGNORECASE,
+)
+"""A coin and what its price is in, such as `BTCUSDT`, `BTC-EUR` and `ETHBTC`."""
+
+
 class Named(NamedTuple):
     """What is known of a series without its rows."""
 
@@ -37,6 +46,42 @@ class Named(NamedTuple):
     """Its symbol is that of a coin if the store says so, and else of a stock."""
     period: tuple[int, int] | None = None
     """The dates `[first, end)` in its name, in UTC seconds, in which all of its rows lie."""
+
+
+class OtherMoney(NamedTuple):
+    """A coin with its price in something else than dollars, as IB has none."""
+
+    coin: str
+    money: str
+
+
+def other_money(path: str) -> OtherMoney | None:
+    """The pair in a file's name, such as `BTCUSDT-1m-2024-01.csv`, or that is its folder's name."""
+    *folders, name = path.split("/")
+    found = _OTHER_MONEY.search(name)
+    found = found or next(filter(None, map(_OTHER_MONEY.fullmatch, folders)), None)
+    if found is None:
+        return None
+    coin, money = filter(None, found.groups())
+    return OtherMoney(coin.upper(), money.upper())
+
+
+def money_of(texts: Iterable[str]) -> OtherMoney | None:
+    """The first pair in these texts: a file's path, and the symbols in it."""
+    return next(filter(None, map(other_money, texts)), None)
+
+
+def refuse_other_money(name: str, texts: Iterable[str], length: Timeframe) -> None:
+    """MalformedFile: the file `name` has prices in a stablecoin, a coin or euros, by these texts.
+
+    `length`: of its bars, for the hint.
+    """
+    pair = money_of(texts)
+    if pair is not None:
+        what = f"{name}: its prices are of {pair.coin} in {pair.money}, and IB has coins in USD"
+        hint = "leave it out; or if they may stand for prices in USD, write them under"
+        hint = f"{hint} {pair.coin}: --to {pair.coin}_{length.value}"
+        raise MalformedFile(what, hint=hint)
 
 
 def one_of_each(symbols: Iterable[str]) -> set[str]:
@@ -91,14 +136,14 @@ def _is_other(named: Named) -> Callable[[str], bool]:
 
 
 def _without_years(path: str, named: Named | None) -> Named | None:
-    """`AMZN/2026_1d.csv` is of AMZN, that in `amzn` of nothing certain; else as it is named."""
+    """`AMZN/2026_1d.csv` is of AMZN, that in `amzn` or `US` of nothing certain; else as named."""
     folder = path.rpartition("/")[0].rpartition("/")[2]
     if named is None or not _YEAR.fullmatch(named.symbol):
         return named
-    found = proper_symbol(folder)
+    found = symbol_of_folder(folder)
     if found is None or _YEAR.fullmatch(found.symbol):
-        return named
-    return Named(found.symbol, named.timeframe, found.is_coin) if folder.isupper() else None
+        return None
+    return Named(found.symbol, named.timeframe, found.is_coin)
 
 
 def _shown(named: Named) -> str:
@@ -144,6 +189,10 @@ def _of_period(path: str, stem: str) -> Named | None:
         return None
     named = _by_path(f"{folders}/{rest}.csv" if rest else f"{folders}.csv")
     if named is None or (rest and named.period is not None) or _YEAR.fullmatch(named.symbol):
+        return None
+    folder = folders.rpartition("/")[2]
+    is_certain = rest or named.timeframe or _WITH_PERIOD.fullmatch(folder)
+    if not is_certain and symbol_of_folder(folder) is None:
         return None
     return named._replace(period=_dates_of(period))
 

@@ -31,6 +31,20 @@ _NO_SYMBOLS = frozenset(
 )
 """Words that are more likely no symbols."""
 
+_NO_FOLDERS = frozenset(
+    "adjusted all alpaca amex arca archive asia ask backup bats bid binance bonds bybit cboe "
+    "cbot ccxt chicago clean cme coinbase comex commodities crypto csv csvs daily dax download "
+    "downloads dump eod equities equity etf etfs eu eur eurex europe export exports files "
+    "firstrate forex frankfurt futures fx gateway historical history hour hourly hours ib ibkr "
+    "import imports indices input intraday kaggle kibot klines kraken lean lse market mexc mid "
+    "midpoint min mins minute minutely minutes month monthly months my nasdaq nse nymex nyse "
+    "ohlc ohlcv okx option options original output polygon raw real rth sample samples series "
+    "share shares spot stooq sp500 test ticker tickers tiingo tokyo trade trades tsx uk "
+    "unadjusted us usa usd user users week weekly weeks world xetra yahoo yfinance year yearly "
+    "years".split()
+)
+"""Names of folders that are rather markets, sources or lengths, though some are symbols too."""
+
 _COPY = re.compile(r"(?: ?\(\d{1,3}\)| - copy| copy(?: \d{1,3})?)+$", re.IGNORECASE)
 """What file managers add to the name of a second copy."""
 _PARTS = re.compile(r"(.+?)[\s_.,-]+(\d{1,4} ?[A-Za-z]+|[MHDmhd]\d{1,4}|[A-Za-z]{3,})")
@@ -157,6 +171,12 @@ def proper_symbol(text: str) -> ProperSymbol | None:
     return ProperSymbol(text) if _PLAIN.fullmatch(text) else None
 
 
+def symbol_of_folder(name: str) -> ProperSymbol | None:
+    """The symbol in capitals that a folder certainly has; None: not `US`, `NYSE` or `1d`."""
+    is_other = not name.isupper() or name.lower() in _NO_FOLDERS or _timeframe(name) is not None
+    return None if is_other else proper_symbol(name)
+
+
 def _pair(text: str) -> str:
     """The pair of currencies, such as `EURUSD`; empty: it is none."""
     match = _PAIR.fullmatch(text)
@@ -188,7 +208,8 @@ def _parts_with_folder(folder: str, stem: str) -> tuple[ProperSymbol, Timeframe]
     """`NFLX/1d` and `1d/NFLX`: a symbol in capitals and a timeframe."""
     for symbol, word in ((folder, stem), (stem, folder)):
         timeframe = _timeframe(word)
-        found = proper_symbol(symbol) if timeframe and _is_symbol_alone(symbol) else None
+        is_certain = _is_symbol_alone(symbol) and (symbol == stem or symbol_of_folder(symbol))
+        found = proper_symbol(symbol) if timeframe and is_certain else None
         if found and timeframe:
             return found, timeframe
     return None

@@ -54,7 +54,7 @@ def test_a_folder_is_imported_without_its_subfolders_unless_wanted(ktrdr, folder
     assert result.exit_code == 1
     assert "passed over in subfolders: 1 (--recursive takes them)" in result.stderr
     assert "prices.csv: neither its name nor its rows say which series it is" in result.stderr
-    assert "next: say which: --to AAPL_1m" in result.stderr
+    assert "next: say which, such as: --to AAPL_1d" in result.stderr
     assert result.stdout.splitlines()[-1] == "1 of 2 files would be imported, 6 bars"
     assert not list(data_dir.glob("*.csv"))
     ktrdr(folder, "--recursive")
@@ -118,7 +118,7 @@ def test_json_has_what_was_understood(ktrdr, folder):
         [],
         None,
     )
-    assert other["next_step"] == "say which: --to AAPL_1m"
+    assert other["next_step"] == "say which, such as: --to AAPL_1d"
 
 
 def test_a_store_that_is_not_there_is_not_made(ktrdr, folder, data_dir):
