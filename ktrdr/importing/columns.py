@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -44,6 +45,9 @@ _KLINE_WIDTH, _KLINE_END = 12, 6
 _NANO = 10**9
 _TICKS = ("tickvol", "tick_volume", "tick volume")
 _REAL = ("vol", "real_volume", "real volume")
+_LAST_PRICE = ("price",)
+"""The close, as of Investing.com, where no other column is."""
+_IN_MONEY = re.compile(r"usd|eur|gbp|quote|notional|money|turnover|tick|ma$", re.ASCII)
 _LEAST_KNOWN = 4
 _LEAST_BARS = 3
 _MIDNIGHT = re.compile(r"[^\d:+-]00:?00(?::?00)?(?:\.0+)?$", re.ASCII)
@@ -97,6 +101,12 @@ class Columns:
         places += [("clock", place) for place in self.times[1:]]
         places += [(n, p) for n, p in zip(_VALUES, self.numbers, strict=True) if p is not None]
         return ", ".join(f"{role}={self.names[place]}" for role, place in places)
+
+    @property
+    def likely_volume(self) -> str:
+        """The column that may have the volumes, if none is taken; empty: there is none."""
+        names = (one for one in self.unused if "vol" in one.lower())
+        return next((one for one in names if not _IN_MONEY.search(one.lower())), "")
 
     @property
     def unused(self) -> tuple[str, ...]:
@@ -244,15 +254,16 @@ def _by_header(
     if not {"time", "clock"} & chosen.keys():
         _refuse_clock(name, plain, rows, times)
     values = [_first(plain, (role, *OTHER_NAMES[role])) for role in _VALUES]
+    values[3] = _first(plain, _LAST_PRICE) if values[3] is None else values[3]
     values[4] = _volume(plain, rows, values[4])
     missing = [role for role, place in zip(_VALUES, values, strict=True) if place is None]
     missing += [] if times else ["time"]
     missing = [role for role in missing if role not in (*chosen, "volume")]
     if missing:
         has = ", ".join(filter(None, titles))
-        hint = f"name it, if it is there: --columns {missing[0]}=NAME" + "".join(
-            f",{role}=NAME" for role in missing[1:]
-        )
+        time = next((t for t, cell in zip(titles, row, strict=True) if is_time(cell) and t), "NAME")
+        named = ",".join(f"{role}={time if role == 'time' else 'NAME'}" for role in missing)
+        hint = f"name it, if it is there: --columns {shlex.quote(named)}"
         raise MalformedFile(f"{name}: no column {', '.join(missing)} among {has}", hint=hint)
     symbol = _symbol_place(titles, row)
     return Columns(titles, times or (0,), tuple(values), symbol, stamp=stamp, zone=zone)

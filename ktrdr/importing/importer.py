@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -272,7 +273,8 @@ class Importer:
             others = ", ".join(columns.unused)
             what = f"{found.path.name}: it has no column of volumes"
             what += f" among those that are not taken: {others}" if others else ""
-            hint = "name it: --columns volume=NAME; or if there is none, volume=none"
+            hint = shlex.quote(f"volume={columns.likely_volume or 'NAME'}")
+            hint = f"name it: --columns {hint}; or if there is none: --columns volume=none"
             raise MalformedFile(what, hint=hint)
         return is_there
 

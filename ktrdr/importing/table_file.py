@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ktrdr.errors import MalformedFile
 from ktrdr.importing.columns import CHOICES, Columns, Stamp, dates_need_order, find_table, is_header
-from ktrdr.importing.dialect import SEPARATORS, Dialect, decimal_of, is_row, separator_of
+from ktrdr.importing.dialect import SEPARATORS, Dialect, decimal_of, is_number, is_row, separator_of
 from ktrdr.importing.rows import Block, Parsed, Refused, RowParser
 from ktrdr.importing.spool import Spool
 from ktrdr.importing.text_blocks import blocks
@@ -23,6 +23,7 @@ _SHORT_YEAR = re.compile(r"(?<!\d)\d{1,2}([-/.])(?:\d{1,2}|[A-Za-z]{3})\1\d\d(?!
 _GERMAN_DATE = re.compile(r"\d{1,2}\.\d{1,2}\.\d{4}", re.ASCII)
 _THIRTY_SECONDS = re.compile(r"\d{2,3}'\d{3}", re.ASCII)
 _QUOTE = ord('"')
+_LEAST_NUMBERS = 4
 _FEW_REFUSED, _REFUSED_SHARE = 10, 0.05
 _DECIMALS = {"point": ".", "comma": ","}
 
@@ -80,7 +81,7 @@ class TableFile:
         self._refuse_if_many(found, _FEW_REFUSED)
         if not spool.count:
             what = f"{self.path.name}: it has no row that can be read"
-            raise MalformedFile(what, hint=_first_of(found.refused))
+            raise MalformedFile(what, hint=self._hint_on(found.refused))
         return found
 
     def _time_reader(self) -> TimeReader:
@@ -91,7 +92,20 @@ class TableFile:
         count = len(found.refused)
         if count > max(few, _REFUSED_SHARE * found.lines):
             what = f"{self.path.name}: {count:,} of {found.lines:,} lines cannot be read"
-            raise MalformedFile(what, hint=_first_of(found.refused))
+            raise MalformedFile(what, hint=self._hint_on(found.refused))
+
+    def _hint_on(self, refused: Sequence[Refused]) -> str:
+        """What to do about these lines; the first one is shown."""
+        shown, why = _first_of(refused), refused[0].why if refused else ""
+        volume = self.columns.numbers[-1]
+        if volume is not None and why == f"{self.columns.names[volume]} is empty":
+            return f"if it has no volumes: --columns volume=none; else {shown}"
+        is_plain = self.columns.names[0] == "1" and self.columns.numbers == (1, 2, 3, 4, 5)
+        if is_plain and why.endswith("price"):
+            order = "time=1,low=2,high=3,open=4,close=5,volume=6"
+            what = f"if its columns are in another order, as Coinbase's: --columns {order}"
+            return f"{what}; else {shown}"
+        return shown
 
 
 def _first_of(refused: Sequence[Refused]) -> str:
@@ -119,8 +133,7 @@ def table_at(path: Path, chosen: Mapping[str, str]) -> TableFile:
         what = f"{name}: it has a header, and no rows"
         raise MalformedFile(what, hint="leave it out, or fetch it again")
     if not separator:
-        hint = "is it a file with bars? Its columns are separated by ',', ';', '|' or tabs"
-        raise MalformedFile(f"{name}: no line has a time and four prices", hint=hint)
+        raise _no_row(name, lines)
     rows = [_cells(Dialect(separator), line) for line in lines]
     columns, first = find_table(name, rows, roles)
     models = [cells for cells in rows[first:] if len(cells) >= columns.width and is_row(cells)]
@@ -133,6 +146,20 @@ def table_at(path: Path, chosen: Mapping[str, str]) -> TableFile:
     if ignores_zones:
         columns = replace(columns, zone="")
     return TableFile(path, columns, dialect, first + 1, order, ignores_zones)
+
+
+def _no_row(name: str, lines: Sequence[str]) -> MalformedFile:
+    """That no line is a row: if some have numbers enough, their times are not understood."""
+    dialects = [Dialect(one) for one in SEPARATORS]
+    rows = [_cells(dialect, line) for line in lines for dialect in dialects]
+    first = next((cells for cells in rows if sum(map(is_number, cells)) >= _LEAST_NUMBERS), None)
+    if first is None:
+        hint = "is it a file with bars? Its columns are separated by ',', ';', '|' or tabs"
+        return MalformedFile(f"{name}: no line has a time and four prices", hint=hint)
+    time = next((cell for cell in first if cell.strip() and not is_number(cell)), first[0])
+    what = f"{name}: no line has a time that is understood, such as the one with {time!r}"
+    hint = "write times as 2026-11-24 09:30 in a copy, and import that"
+    return MalformedFile(what, hint=hint)
 
 
 def _head(path: Path) -> list[str]:
