@@ -341,7 +341,8 @@ def are_named_by_start(times: Int64Array, hours: Hours) -> bool:
 
 def _begin_at_opens(times: Int64Array, schedule: Schedule) -> bool:
     opens, closes, *_ = schedule.columns
-    have_rows = np.searchsorted(times, closes, side="right") > np.searchsorted(times, opens)
+    begun = np.searchsorted(times, opens, side="right")  # a row at the open alone may be an end
+    have_rows = np.searchsorted(times, closes, side="right") > begun
     sessions = int(have_rows.sum())
     at_open, at_close = (int((have_rows & _are_among(at, times)).sum()) for at in (opens, closes))
     is_shown = at_open >= _BY_END * sessions and at_close <= (1 - _BY_END) * sessions

@@ -246,7 +246,9 @@ def _by_header(
     row = rows[0]
     if len(titles) != len(row):
         what = f"{name}: the header has {len(titles)} columns, and the first row {len(row)} cells"
-        hint = "correct its header, or remove it and name the columns by their numbers: --columns"
+        hint = "correct its header in a copy, and import that"
+        if len(row) > len(titles) and all(map(str.isdigit, map(str.strip, row[1:]))):
+            hint = "if its numbers have decimal commas, write ';' between the cells in a copy"
         raise MalformedFile(what, hint=hint)
     plain = [_plain(title) for title in titles]
     _refuse_double(name, titles, plain)

@@ -18,6 +18,7 @@ from ktrdr.completeness.file_fit import (
     Kind,
     Misfit,
     are_named_by_start,
+    fit_in_utc,
     fits_by_zone,
     has_rows_on_weekends,
     in_utc,
@@ -151,7 +152,10 @@ def _zone(
         raise NotUnderstood(what, hint="is it this contract? If so, say its zone: --zone NAME")
     rivals = [one for one in _others(times, fits, best) if not best.is_much_better(one)]
     if rivals:
-        zones = _usual_first([best.zone, *(one.zone for one in rivals)], hours)
+        zones = [best.zone, *(one.zone for one in rivals)]
+        if fit_in_utc(in_utc(times, hours.schedule.zone), hours).is_good:  # in extended hours
+            zones.append(hours.schedule.zone)
+        zones = _usual_first(zones, hours)
         more = f" and {len(zones) - 4} more" if len(zones) > 4 else ""
         what = f"{name}: its times say no zone, and fit several: {', '.join(zones[:4])}{more}"
         raise NotUnderstood(what, hint=_hint_on_zone(zones[0], hours))

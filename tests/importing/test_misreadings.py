@@ -21,6 +21,10 @@ M1 = timedelta(minutes=1)
 TITLES = ("Date", "Open", "High", "Low", "Close", "Volume")
 
 
+def naive_row(start, *numbers):
+    return ",".join(map(str, (local(start), *numbers)))
+
+
 def days(row, separator=",", title=True):
     return table(DAYS, row, separator.join(TITLES) + "\n" if title else "")
 
@@ -127,6 +131,27 @@ def test_hours_before_or_after_the_sessions_alone_are_taken_as_they_are(tmp_path
     assert read(tmp_path / "store/AAPL_1m.csv") == bars
 
 
+@pytest.mark.parametrize(("first", "count"), [("04:00", 330), ("16:00", 240)])
+def test_ends_before_or_after_the_sessions_alone_are_what_a_person_says(tmp_path, first, count):
+    bars = minutes(weekdays("2026-10-05", 10), first=first, count=count)
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(table([(b[0] + M1, *b[1:]) for b in bars], naive_row, HEADER))
+    found = imported(tmp_path / "store", path, zone="America/New_York")
+    assert "the starts or the ends" in found.error.message
+    found = imported(tmp_path / "store", path, zone="America/New_York", stamp=Stamp.END)
+    assert found.error is None
+    assert read(tmp_path / "store/AAPL_1m.csv") == bars
+
+
+def test_the_exchange_s_zone_is_proposed_first_for_rows_after_the_sessions_alone(tmp_path):
+    bars = minutes(weekdays("2026-10-05", 10), first="16:00", count=240)
+    path = tmp_path / "AAPL_1m.csv"
+    path.write_text(table(bars, naive_row, HEADER))
+    found = imported(tmp_path / "store", path)
+    assert "fit several: America/New_York, UTC" in found.error.message
+    assert "--zone America/New_York" in found.error.hint
+
+
 def test_ends_of_minutes_before_the_sessions_alone_are_no_starts(tmp_path):
     bars = minutes(weekdays("2026-10-05", 10), first="04:00", count=330)
     path = tmp_path / "AAPL_1m.csv"
@@ -134,3 +159,22 @@ def test_ends_of_minutes_before_the_sessions_alone_are_no_starts(tmp_path):
     path.write_text(table(ends, lambda *b: ",".join(map(str, b)), HEADER))
     assert imported(tmp_path / "store", path).error is not None
     assert not (tmp_path / "store/AAPL_1m.csv").exists()
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%d.%m.%Y"])
+def test_decimal_commas_in_quotes_are_read_between_commas(tmp_path, form):
+    def row(t, *numbers):
+        prices = [f'"{price:.2f}"'.replace(".", ",") for price in numbers[:4]]
+        return ",".join([t.strftime(form), *prices, str(numbers[4])])
+
+    path = tmp_path / "AAPL_1d.csv"
+    path.write_text(days(row))
+    assert imported(tmp_path / "store", path).error is None
+    assert read(tmp_path / "store/AAPL_1d.csv") == DAYS
+
+
+def test_points_between_commas_beside_german_dates_are_decimal_signs(tmp_path):
+    path = tmp_path / "AAPL_1d.csv"
+    path.write_text(days(lambda t, *b: ",".join([f"{t:%d.%m.%Y}", *(f"{x:.3f}" for x in b)])))
+    assert imported(tmp_path / "store", path).error is None
+    assert read(tmp_path / "store/AAPL_1d.csv") == DAYS

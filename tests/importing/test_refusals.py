@@ -205,7 +205,7 @@ REFUSED = {
             lambda t, o, h, lo, c, v: f"{t:%Y-%m-%d},{o},{h},{lo},{c},{v}".replace(".", ","),
             "Date,Open,High,Low,Close,Volume\n",
         ),
-        "the header has 6 columns", "--columns",
+        "the header has 6 columns", "if its numbers have decimal commas, write ';'",
     ),
     "a web page": ("AAPL_1d.csv", "<!DOCTYPE html><html></html>", "web page", "download"),
     "Parquet": ("AAPL_1d.parquet", "PAR1\0\0", "Parquet", "write its table as CSV"),
