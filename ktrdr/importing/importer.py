@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,7 +47,7 @@ from ktrdr.importing.series_names import (
 from ktrdr.importing.source_files import SourceFile
 from ktrdr.importing.spool import Spool
 from ktrdr.importing.table_file import ReadRows, TableFile, table_at
-from ktrdr.importing.text_blocks import Source, source_at
+from ktrdr.importing.text_blocks import Source, key_at, sha256_of
 from ktrdr.market.instruments import Instrument, Series
 from ktrdr.market.timeframes import DAY_S, Timeframe
 from ktrdr.store.columns import COLUMNS
@@ -175,12 +176,15 @@ class Importer:
         self, found: Understood, spool: Spool, shown: str, progress: Callable[[int], None]
     ) -> Rules:
         """Read a file into the spool, and see what its rows mean."""
-        found.source = source = source_at(found.path)
-        table = table_at(found.path, self._wishes.columns)
-        if not self._may_have_volume(found.path.name, shown):
-            table = replace(table, columns=table.columns.without_volume)
-        found.table = table
-        found.read = table.read(spool, progress)
+        key = key_at(found.path)
+        with ThreadPoolExecutor(1) as thread:
+            checksum = thread.submit(sha256_of, found.path)
+            table = table_at(found.path, self._wishes.columns)
+            if not self._may_have_volume(found.path.name, shown):
+                table = replace(table, columns=table.columns.without_volume)
+            found.table = table
+            found.read = table.read(spool, progress)
+            found.source = source = Source(found.path, key, checksum.result())
         spool.sort(found.path.name)
         if not source.is_unchanged:
             what = f"{found.path.name}: another program wrote to it meanwhile"

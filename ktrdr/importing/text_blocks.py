@@ -58,11 +58,16 @@ class Source(NamedTuple):
         return key_of(self.path.stat()) == self.key
 
 
-def source_at(path: Path) -> Source:
-    """The file at this path. InvalidRequest: there is none, or it cannot be read."""
+def key_at(path: Path) -> FileKey:
+    """The key of the file at this path. InvalidRequest: there is none, or it cannot be read."""
     with _named(path), _opened_plain(path) as file:
-        key = key_of(os.fstat(file.fileno()))
-        return Source(path, key, hashlib.file_digest(file, "sha256").hexdigest())
+        return key_of(os.fstat(file.fileno()))
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file. InvalidRequest: there is none, or it cannot be read."""
+    with _named(path), _opened_plain(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def blocks(path: Path, progress: Callable[[int], None] = lambda _: None) -> Iterator[Block]:
