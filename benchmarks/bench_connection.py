@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,11 +145,15 @@ def half_open(count: int) -> dict[str, Any]:
     """The socket lives, and nothing comes over it any more."""
     found, back = [], []
     with bench() as b:
+
+        def has_lost_since(time_before: datetime | None) -> bool:
+            return b.manager.status().last_disconnect_time != time_before
+
         for _ in range(count):
             lost = b.manager.status().last_disconnect_time
             began = time.monotonic()
             with b.gateway.half_open():
-                b.wait_for(lambda old=lost: b.manager.status().last_disconnect_time != old)
+                b.wait_for(partial(has_lost_since, lost))
                 found.append(time.monotonic() - began)
                 back.append(b.answered_after(datetime.now(UTC), 60))
         failed = [o for o in b.asker.outcomes if o != "bars"]

@@ -219,7 +219,6 @@ def fewest(series: Series) -> int:
 class Group:
     """ib-connection and gap-filler on a clock of the benchmark's."""
 
-    manager: PersistentIbConnectionManager
     filler: GapFiller
 
     def fill(self, until: Callable[[GapFiller], bool], timeout_s: float = 900) -> float:
@@ -300,7 +299,7 @@ def group(folder: Path, port: int, start: datetime, **given: Any) -> Iterator[Gr
     try:
         while not manager.is_connected:
             time.sleep(0.01)
-        yield Group(manager, filler)
+        yield Group(filler)
     finally:
         filler.stop()
         filler.close()

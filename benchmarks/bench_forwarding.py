@@ -194,10 +194,11 @@ def main() -> None:
         sim = stack.enter_context(simulator(folder))
         ports = {"direct": (echo.port, sim)}
         for way in ways[1:]:
-            ports[way] = tuple(
+            to_echo, to_sim = (
                 stack.enter_context(forwarder(target, folder, socat=way == "socat"))[0]
                 for target in (echo.port, sim)
             )
+            ports[way] = (to_echo, to_sim)
         found: dict[str, dict[str, list[float]]] = {way: {} for way in ways}
         for number in range(rounds):
             for at, (way, (port, bars_port)) in enumerate(ports.items()):

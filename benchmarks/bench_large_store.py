@@ -119,7 +119,7 @@ def group(folder: Path, port: int) -> Iterator[Group]:
     connection = LocalClient(settings.connection_socket, "ib-connection")
     filler = GapFiller(settings, connection, lambda: _clock(began).timestamp())
     try:
-        yield Group(None, filler)
+        yield Group(filler)
     finally:
         filler.stop()
         filler.close()

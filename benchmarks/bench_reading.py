@@ -26,6 +26,7 @@ import psutil
 
 from ktrdr.assessment.series_state import Basis, SeriesSnapshot
 from ktrdr.completeness.coverage import compute_coverage
+from ktrdr.completeness.differences import ComparedBars
 from ktrdr.config.settings import Settings, load_settings
 from ktrdr.data.data_manager import DataManager
 from ktrdr.gap_filler.report import StoreSnapshot, gaps_within
@@ -124,9 +125,24 @@ def _snapshot(store: CsvStore, symbol: str) -> SeriesSnapshot:
     expected = Expected(starts, starts - starts % DAY_S)
     whole = compute_coverage(expected, starts, nothing, nothing, 0, known)
     return SeriesSnapshot(
-        series, instrument_for(symbol), store, whole, None, True, found.key, found.first,
-        found.last, True, None, 0.0, False, None, Basis(),
-    )  # fmt: skip
+        series,
+        instrument_for(symbol),
+        store,
+        whole,
+        past=None,
+        is_past_known=True,
+        key=found.key,
+        first=found.first,
+        last=found.last,
+        is_owned=True,
+        error=None,
+        incomplete=None,
+        retry_at=0.0,
+        is_rebuilding=False,
+        next_due=None,
+        basis=Basis(),
+        compared=ComparedBars(),
+    )
 
 
 # The figures.

@@ -99,7 +99,7 @@ async def many_clients(port: int) -> dict[str, Any]:
     clients = [IB() for _ in range(CLIENTS)]
     errors: list[int] = []
     for client in clients:
-        client.errorEvent += lambda _id, code, *_: code < 2000 and errors.append(code)
+        client.errorEvent += lambda _id, code, *_: errors.extend([code] * (code < 2000))
     begin = perf_counter()
     await asyncio.gather(
         *(c.connectAsync("127.0.0.1", port, n, timeout=30) for n, c in enumerate(clients, 1))

@@ -24,10 +24,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 from bench_grid import NOW, schedule_of, state_of
@@ -70,7 +71,7 @@ serve(app, host="127.0.0.1", port=int(sys.argv[1]), threads=32)
 """
 
 
-def get(port: int, path: str, **headers: str) -> tuple[int, Mapping[str, str], bytes]:
+def get(port: int, path: str, **headers: str) -> tuple[int, http.client.HTTPMessage, bytes]:
     """Status, headers and body of one answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     try:
@@ -181,7 +182,8 @@ def start_fill(filler: LocalClient) -> None:
     wanted = list(SYMBOLS)
     while wanted and time.monotonic() < until:
         with contextlib.suppress(PeerDown):
-            filler.post("/fill", symbol=wanted[0], timeframe="1m", **{"from": "2010-01-01"})
+            query: dict[str, Any] = {"symbol": wanted[0], "timeframe": "1m", "from": "2010-01-01"}
+            filler.post("/fill", **query)
             wanted.pop(0)
             continue
         time.sleep(0.5)
@@ -528,7 +530,7 @@ def main() -> None:
     )
     parser.add_argument("--tab-seconds", type=float, default=600, help="for which tabs are open")
     given = parser.parse_args()
-    measures = {
+    measures: dict[str, Callable[[], dict[str, Any]]] = {
         "speed": lambda: speed(given.rate, given.seconds, given.rounds, given.bars_per_second),
         "tabs": lambda: tabs(given.tab_seconds),
         "sizes": sizes,
