@@ -411,7 +411,8 @@ def _fit(utc: Int64Array, zone: str, hours: Hours, schedule: Schedule) -> Fit:
     np.add.at(open_sessions, np.searchsorted(known, closes, side="right"), -1)
     is_inside = open_sessions.cumsum()[:-1] > 0
     is_inside &= known <= hours.now + _AHEAD_S
-    days = len(np.unique(known[~is_inside] // DAY_S))
+    outside = known[~is_inside] // DAY_S
+    days = int((outside[1:] != outside[:-1]).sum()) + bool(len(outside))
     return Fit(zone, len(known), int(is_inside.sum()), days)
 
 

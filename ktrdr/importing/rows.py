@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,7 +102,7 @@ class _Begun(NamedTuple):
     """Where its lines begin."""
     fixed: NDArray[np.uint8] | None
     """The bytes of their times, a row each, if all have one form."""
-    frame: Callable[[], pd.DataFrame | None]
+    frame: pd.DataFrame | None
     """Its other columns; None: some line is not as it should be."""
 
 
@@ -121,14 +120,14 @@ class RowParser:
         A thread reads the numbers of a block while the rows of the one before are made.
         """
         with ThreadPoolExecutor(1) as thread:
-            waiting: _Begun | None = None
+            waiting: Future[_Begun] | None = None
             for block in blocks:
-                begun = self._begin(block, thread)
+                begun = thread.submit(self._begin, block)
                 if waiting is not None:
-                    yield self._parsed(waiting)
+                    yield self._parsed(waiting.result())
                 waiting = begun
             if waiting is not None:
-                yield self._parsed(waiting)
+                yield self._parsed(waiting.result())
 
     def _parsed(self, begun: _Begun) -> Parsed:
         refused: list[Refused] = []
@@ -153,32 +152,33 @@ class RowParser:
                 found.append(self._one_by_one(part.block, refused))
         return found
 
-    def _begin(self, block: Block, thread: Executor | None = None) -> _Begun:
-        """See how its lines are to be read; the thread, if there is one, begins to."""
+    def _begin(self, block: Block) -> _Begun:
+        """Read all columns but the times, and these too if they need no more than their bytes."""
         columns = self._columns
         form = _form_of(block.raw, self._dialect.separator, columns.width)
         if form is None:
-            return _Begun(block, np.empty(0, np.int64), None, lambda: None)
+            return _Begun(block, np.empty(0, np.int64), None, None)
         cells = self._fixed_cells(block.raw, form.begins)
         texts = [*(columns.times if cells is None else ()), columns.symbol]
         prices = [place for place in columns.numbers if place is not None]
         kinds: dict[Any, Any] = {place: object for place in texts if place is not None}
         kinds |= dict.fromkeys(prices, np.float64)
-        read = partial(self._frame, block.raw, kinds, has_spaces=form.has_spaces)
-        return _Begun(block, form.begins, cells, thread.submit(read).result if thread else read)
+        frame = self._frame(block.raw, kinds, has_spaces=form.has_spaces)
+        return _Begun(block, form.begins, cells, frame)
 
     def _quickly(self, begun: _Begun) -> _Cells | None:
         """None: some line is not as it should be."""
         block, begins, columns = begun.block, begun.begins, self._columns
-        times = None if begun.fixed is None else self._times_of(begun.fixed)
-        frame = begun.frame()
+        frame = begun.frame
         if frame is None or len(frame) != len(begins):
             return None
         values = np.full((len(begins), len(columns.numbers)), -1.0)
         for number, place in enumerate(columns.numbers):
             if place is not None:
                 values[:, number] = frame[place].to_numpy()
-        if times is None:
+        if begun.fixed is not None:
+            times = self._times_of(begun.fixed)
+        else:
             times = self._times.read(*(frame[place].tolist() for place in columns.times))
         symbols = () if columns.symbol is None else frame[columns.symbol].unique()
         lines = np.arange(block.first_line, block.first_line + len(begins))

@@ -13,7 +13,7 @@ from ktrdr.errors import MalformedFile
 from ktrdr.importing.rows import OFFSET, WIDTH, Matrix, utc_of
 from ktrdr.importing.time_cells import NO_OFFSET
 
-_CHUNK = 65_536
+_CHUNK = 32_768
 _ROW_BYTES = WIDTH * 8
 _MOST_SORTED = 1_000_000
 

@@ -28,7 +28,7 @@ from ktrdr.store.file_advice import other_format
 from ktrdr.store.file_errors import hint_for
 from ktrdr.store.file_key import FileKey, key_of
 
-_BLOCK_BYTES = 4 * 1024 * 1024
+_BLOCK_BYTES = 2 * 1024 * 1024
 _LINE_BYTES = 64 * 1024
 """Longer lines have no bars."""
 (_NEWLINE,) = b"\n"
