@@ -200,12 +200,13 @@ class Requests:
 
         A failure for which the pace is to blame slows it before the next request has its turn.
         """
+        loop = asyncio.get_running_loop()
+        sent_at = loop.time()
         try:
             return await self._one_answer(client, one)
         except (PacingViolation, TimedOut) as error:
-            now = asyncio.get_running_loop().time()
             was_paced = isinstance(error, PacingViolation)
-            self._turns.pacer.learn_failure(now, was_paced=was_paced)
+            self._turns.pacer.learn_failure(sent_at, loop.time(), was_paced=was_paced)
             raise
         except RequestFailed as error:
             if not says_no_farm(error):

@@ -101,9 +101,12 @@ class Window:
         elif now - self._shrunk_at > took_s:  # once for all that were in flight together
             self._shrink(0.8, now)
 
-    def failed(self, now: float) -> None:
-        """A request was not answered in time, or refused for pacing."""
-        if now - self._shrunk_at > 1:
+    def failed(self, sent_at: float, now: float) -> None:
+        """A request was not answered in time, or refused for pacing.
+
+        It counts once for all that were in flight together, as when an outage swallows them.
+        """
+        if sent_at > self._shrunk_at:
             self._shrink(0.5, now)
 
     def _shrink(self, factor: float, now: float) -> None:
@@ -207,9 +210,9 @@ class Pacer:
         self._window.answered(took_s, bars, now)
         return is_first
 
-    def learn_failure(self, now: float, *, was_paced: bool) -> None:
+    def learn_failure(self, sent_at: float, now: float, *, was_paced: bool) -> None:
         """A request was not answered in time, or was a pacing violation (`was_paced`)."""
-        self._window.failed(now)
+        self._window.failed(sent_at, now)
         if was_paced and now >= self._paused_until:  # once for all that were in flight together
             pause_s = min(_PAUSE_S * 2**self._pauses, _PAUSE_MAX_S)
             self._paused_until = now + pause_s

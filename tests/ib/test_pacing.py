@@ -76,7 +76,7 @@ def test_head_timestamps_keep_to_their_own_rule():
 
 def test_after_a_pacing_violation_nothing_goes_for_a_while():
     paced = pacer()
-    paced.learn_failure(100, was_paced=True)
+    paced.learn_failure(99, 100, was_paced=True)
     a = queued("a")
     assert paced.next([a], 103) == (None, 7)
     assert paced.next([a], 110) == (a, 0)
@@ -145,11 +145,11 @@ def test_answers_that_ib_slows_down_as_they_grow_many_do_not_shrink_it():
 
 def test_a_time_out_halves_it_once_for_all_that_were_under_way():
     window = Window(first=40, most=48)
-    for _ in range(10):
-        window.failed(100)
+    for number in range(10):
+        window.failed(70 + number, 100 + number)
     assert window.size == 20
     for second in range(200, 230):
-        window.failed(second * 10)
+        window.failed(second * 10 - 5, second * 10)
     assert window.size == 1
 
 
@@ -187,8 +187,8 @@ def test_after_a_pacing_violation_one_request_tries_and_the_pauses_grow_until_ba
     a, b = queued("a"), queued("b", number=1)
     at, pauses = 0.0, []
     for _ in range(5):
-        paced.learn_failure(at, was_paced=True)
-        paced.learn_failure(at + 0.1, was_paced=True)  # it was under way too
+        paced.learn_failure(at - 0.2, at, was_paced=True)
+        paced.learn_failure(at - 0.1, at + 0.1, was_paced=True)  # it was under way too
         _, pause_s = paced.next([a, b], at)
         at += pause_s
         pauses.append(pause_s)
@@ -200,5 +200,5 @@ def test_after_a_pacing_violation_one_request_tries_and_the_pauses_grow_until_ba
     at += 1
     paced.learn(0.3, 60, at)
     assert paced.at_once > 1
-    paced.learn_failure(at, was_paced=True)
+    paced.learn_failure(at - 0.2, at, was_paced=True)
     assert paced.next([queued("d")], at) == (None, 10)
