@@ -288,7 +288,7 @@ def has_rows_on_weekends(times: Int64Array, hours: Hours) -> bool:
 
 
 def on_weekends_count(times: Int64Array, hours: Hours) -> int:
-    """How many rows lie there; `times` ascend."""
+    """How many rows lie in the middle of weekends, as above. `times`: ascending, UTC seconds."""
     opens, closes, *_ = longest(hours).columns
     apart = opens[1:] - closes[:-1] >= DAY_S
     begins, ends = closes[:-1][apart] + _EDGE_S, opens[1:][apart] - _EDGE_S

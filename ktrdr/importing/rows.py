@@ -95,7 +95,7 @@ class _Form(NamedTuple):
 
 
 class _Begun(NamedTuple):
-    """A block of which it is known how it is read."""
+    """A block, and what of it is read without any other block."""
 
     block: Block
     begins: Int64Array
@@ -153,7 +153,7 @@ class RowParser:
         return found
 
     def _begin(self, block: Block) -> _Begun:
-        """Read all columns but the times, and these too if they need no more than their bytes."""
+        """Read all of a block but its times: what these mean depends on the blocks before."""
         columns = self._columns
         form = _form_of(block.raw, self._dialect.separator, columns.width)
         if form is None:
